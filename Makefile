@@ -1,0 +1,46 @@
+# make setup   build .venv with the pinned versions
+# make demo    see what a memory does
+# make test    lint, types, import layers, tests
+# make bench   measure speed and memory
+# make docs    build the documentation into site/
+
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/.setup
+TORCH := $(shell grep '^torch==' constraints.txt)
+
+.PHONY: setup demo test bench lint docs clean
+
+setup: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { \
+		echo "retain needs Python 3.10 or newer; '$(PYTHON)' is: $$($(PYTHON) --version 2>&1 || true)." \
+			"Cure: make setup PYTHON=/path/to/a/newer/python3, after make clean if .venv is an older one's." >&2; \
+		exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(TORCH)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,docs,bench]'
+	touch $@
+
+demo: setup
+	$(BIN)/retain demo
+
+bench: setup
+	$(BIN)/retain bench
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+	$(BIN)/lint-imports
+
+test: lint
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2
+
+docs: setup
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+clean:
+	rm -rf .venv site build dist .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
