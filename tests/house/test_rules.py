@@ -86,12 +86,14 @@ def sources(folder: str) -> Iterator[Source]:
 def test_the_library_keeps_the_rule(rule: Rule) -> None:
     files = list(sources("src"))
     assert files, f"no Python file under {ROOT / 'src'}: the rules would hold of nothing"
-    assert [breach for source in files for breach in rule(source)] == []
+    breaches = [breach for source in files for breach in rule(source)]
+    assert not breaches, "\n".join(breaches)
 
 
 @pytest.mark.parametrize("rule", rules.TEST_RULES)
 def test_the_tests_keep_the_rule(rule: Rule) -> None:
-    assert [breach for source in sources("tests") for breach in rule(source)] == []
+    breaches = [breach for source in sources("tests") for breach in rule(source)]
+    assert not breaches, "\n".join(breaches)
 
 
 @pytest.mark.parametrize(("rule", "path", "text"), BREACHES)
