@@ -1,0 +1,1 @@
+"""Contracts, values and errors that every other room speaks in."""

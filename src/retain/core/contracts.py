@@ -1,0 +1,166 @@
+"""What a memory is made of: the four choices of a rule, how a structure speaks of its weights, and what an engine promises."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from .shapes import Params
+
+if TYPE_CHECKING:
+    from .rule import MemoryRule
+    from .state import MemoryState
+    from .tokens import Step, Tokens
+
+
+class AbstractReader(ABC):
+    """The vocabulary in which a structure speaks of its weights. All else in a read is token-wise torch.
+
+    A structure written in these three words is run by several interpreters: plainly, recording what its gradient is made of, and reading weights that
+    were never written out.
+    """
+
+    @abstractmethod
+    def linear(self, name: str, x: Tensor) -> Tensor:
+        """``x @ W``: ``x`` is [..., tokens, in], the weight ``name`` is [..., in, out]."""
+
+    @abstractmethod
+    def scale(self, name: str, x: Tensor) -> Tensor:
+        """``x * w``: the weight ``name`` is [..., width]."""
+
+    @abstractmethod
+    def shift(self, name: str, x: Tensor) -> Tensor:
+        """``x + w``: the weight ``name`` is [..., width]."""
+
+
+class AbstractStructure(ABC):
+    """What the memory is: a small network whose weights are rewritten while it reads."""
+
+    @abstractmethod
+    def init(self, heads: int, key_dim: int, value_dim: int, generator: torch.Generator | None = None) -> dict[str, Tensor]:
+        """Fresh weights, one memory for each head: each tensor [heads, ...]."""
+
+    @abstractmethod
+    def read(self, weights: AbstractReader, x: Tensor) -> Tensor:
+        """Outputs [..., tokens, value] for inputs [..., tokens, key]. Pure; never mixes tokens."""
+
+    @abstractmethod
+    def rate_bound(self, key_dim: int) -> float:
+        """The largest inner rate, for the half squared loss and no momentum, at which one token seen again and again stays stable."""
+
+
+class AbstractBias(ABC):
+    """The attentional bias: what the memory is asked to hold."""
+
+    @abstractmethod
+    def loss(self, y: Tensor, v: Tensor) -> Tensor:
+        """One number for each token: [..., tokens] from [..., tokens, value]."""
+
+    def grad(self, y: Tensor, v: Tensor) -> Tensor:
+        """Gradient of ``loss`` at ``y``. Overriding it is a claim about speed that the laws hold against autograd."""
+        return torch.func.grad(lambda at: self.loss(at, v).sum())(y)
+
+
+class AbstractAffineBias(AbstractBias):
+    """A bias whose gradient is affine in the prediction: ``grad(y, v) = slope * y - pull * v``."""
+
+    slope: float
+    pull: float
+
+
+class AbstractRetention(ABC):
+    """The retention gate: what the memory lets go. An accumulator ``A`` is kept; the weights are what it exposes."""
+
+    def why_not(self, update_every: int | None) -> str | None:
+        """None if the gate has a meaning with boundaries this far apart, else a sentence that says why not."""
+        return None
+
+    @property
+    def gate(self) -> Literal["none", "head", "channel"]:
+        """Whether each step brings a ``retain`` gate: none, one number a head, or one a channel of the head."""
+        return "none"
+
+    def start(self, params: Params) -> Params:
+        """The accumulator whose exposed weights are ``params``."""
+        return params
+
+    @abstractmethod
+    def keep(self, accumulator: Params, step: Step) -> Params:
+        """What is left of the accumulator after one step of forgetting."""
+
+    def expose(self, accumulator: Params) -> Params:
+        """The weights that an accumulator stands for."""
+        return accumulator
+
+    def gradient_point(self, anchor: Params, step: Step) -> Params:
+        """The weights at which a token's gradient is taken, given those exposed at the last boundary."""
+        return anchor
+
+
+class AbstractScalarRetention(AbstractRetention):
+    """Retention that multiplies the whole accumulator by one number a step, and exposes it as it is."""
+
+    @abstractmethod
+    def ratio(self, retain: Tensor | None, like: Tensor) -> Tensor:
+        """The factor of each step, shaped like ``like``."""
+
+
+class Response(NamedTuple):
+    """A linear learner over n steps, as matrices: what each step adds to the accumulator, and the moments after the last step."""
+
+    delta_from_updates: Tensor  # [..., n, n]
+    delta_from_moments: Tensor  # [..., n, m]
+    moments_from_updates: Tensor  # [..., m, n]
+    moments_from_moments: Tensor  # [..., m, m]
+
+
+class AbstractLearner(ABC):
+    """The learning algorithm: how the memory moves."""
+
+    @property
+    def moments(self) -> int:
+        """Copies of the weights that it keeps, each with a ``momentum`` gate."""
+        return 0
+
+    @property
+    def mixed(self) -> int:
+        """Weights of its ``mix`` gate; 0 if it has none."""
+        return 0
+
+    @abstractmethod
+    def accumulate(self, moments: tuple[Params, ...], update: Params, step: Step) -> tuple[Params, ...]:
+        """The moments after a step whose summed gradient is ``update``."""
+
+    @abstractmethod
+    def expose(self, moments: tuple[Params, ...], update: Params, step: Step) -> Params:
+        """What the step adds to the accumulator, given the moments after it."""
+
+
+class AbstractLinearLearner(AbstractLearner):
+    """A learner that is linear in the gradients and in its moments."""
+
+    @abstractmethod
+    def response(self, steps: Step, active: Tensor) -> Response:
+        """The learner over n steps at once. ``steps`` holds gates [..., n, ...]; a step that is not ``active`` [..., n] does not happen."""
+
+
+class AbstractEngine(ABC):
+    """Something that runs a rule over tokens. No engine may change the answer."""
+
+    name: str
+
+    @abstractmethod
+    def why_not(self, rule: MemoryRule) -> str | None:
+        """None if this engine runs the rule, else a sentence that says what stands in the way."""
+
+    @abstractmethod
+    def run(
+        self, rule: MemoryRule, tokens: Tokens, state: MemoryState, lengths: Tensor | None = None
+    ) -> tuple[Tensor, MemoryState, Tensor]:
+        """Outputs [batch, time, heads, value], the state after the tokens, and each token's surprise [batch, time, heads].
+
+        Of row ``b`` only the first ``lengths[b]`` tokens exist (a host tensor; None means all); what comes out behind them means nothing.
+        """

@@ -1,0 +1,62 @@
+"""A memory rule: what a memory means, whoever runs it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from .contracts import AbstractBias, AbstractLearner, AbstractRetention, AbstractStructure
+
+
+@dataclass(frozen=True, kw_only=True)
+class MemoryRule:
+    r"""The four choices of a memory, and its clocks.
+
+    $u_t = \sum_{i \in \text{step}} \theta_i \nabla_W \ell(M(W^*, k_i), v_i)$ at the anchor $W^*$, the weights exposed at the last boundary;
+    $S_t = \mathrm{accumulate}(S_{t-1}, u_t)$; $A_t = \mathrm{keep}(A_{t-1}) + \mathrm{expose}(S_t)$; $W_t = \mathrm{expose}(A_t)$; $y_t = M(W_t, q_t)$.
+    Boundaries are counted from the start of the stream, so any split of a stream into calls gives one answer.
+
+    Symbols: ``update_every`` is the papers' chunk $b$, ``step_every`` the tokens that share one inner step. Source: MIRAS section 3 (the four
+    choices), Titans equations 13-16.
+
+    Args:
+        structure: What the memory is.
+        bias: What it is asked to hold.
+        retention: What it lets go.
+        learner: How it moves.
+        update_every: Tokens between two boundaries, at which the point where gradients are taken moves to the newest weights; None never moves it.
+        step_every: Tokens that make one inner step; divides ``update_every``.
+        reads: Whether a token reads the memory after or before its own step.
+
+    Raises:
+        ValueError: A clock is not positive, or the clocks do not fit each other or the retention.
+
+    Examples:
+        >>> from retain import MemoryRule, bias, learner, retention, structure
+        >>> rule = MemoryRule(structure=structure.Matrix(), bias=bias.L2(), retention=retention.Keep(), learner=learner.Gradient(), update_every=1)
+        >>> rule.reads
+        'after'
+    """
+
+    structure: AbstractStructure
+    bias: AbstractBias
+    retention: AbstractRetention
+    learner: AbstractLearner
+    update_every: int | None = 64
+    step_every: int = 1
+    reads: Literal["after", "before"] = "after"
+
+    def __post_init__(self) -> None:
+        if self.step_every < 1:
+            raise ValueError(f"step_every counts tokens and must be at least 1, got {self.step_every}.")
+        if self.update_every is not None and self.update_every < 1:
+            raise ValueError(f"update_every counts tokens and must be at least 1, got {self.update_every}. None anchors the gradients for ever.")
+        if self.update_every is not None and self.update_every % self.step_every:
+            raise ValueError(
+                f"step_every must divide update_every, got {self.step_every} and {self.update_every}: a boundary in the middle of a step has no meaning."
+            )
+        if self.reads not in ("after", "before"):
+            raise ValueError(f"reads must be 'after' or 'before', got {self.reads!r}.")
+        refusal = self.retention.why_not(self.update_every)
+        if refusal is not None:
+            raise ValueError(refusal)

@@ -1,0 +1,92 @@
+"""What an engine is fed: tokens with their gates, and the gates of single steps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields, replace
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from .shapes import Keys, Queries, Rates, TokenMask, Values
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """The gates of one inner step, or of several in a row.
+
+    Symbols: ``momentum`` is the papers' $\\eta$ (one number an order), ``retain`` their $1 - \\alpha$ (one number, or one a channel), ``mix`` the
+    weights of the raw surprise and of each momentum order. What a rule does not use is None.
+    """
+
+    momentum: Tensor | None = None  # [..., order]
+    mix: Tensor | None = None  # [..., order] or [..., order + 1]
+    retain: Tensor | None = None  # [...] or [..., channels]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tokens:
+    """A stretch of the stream: keys, values, queries and gates.
+
+    Gates are inputs: who computes them is the layer's affair. Of a step of many tokens, ``momentum``, ``mix`` and ``retain`` are taken at the token
+    that completes it; ``lr`` is each token's own.
+
+    Args:
+        k: Keys [batch, time, heads, pairs, key]. ``pairs`` is 1 unless a token writes several associations.
+        v: Values [batch, time, heads, pairs, value].
+        lr: Inner learning rate (theta) [batch, time, heads, pairs].
+        q: Queries [batch, time, heads, key]; None in tokens that wait in a state.
+        momentum: Momentum decay (eta) [batch, time, heads, order].
+        mix: Weights of the momentum orders, the raw surprise first where it takes part.
+        retain: Share of the memory that is kept (1 - alpha) [batch, time, heads] or [batch, time, heads, channels].
+        write: Tokens that are stored. The others are read at, and the clock passes them, but no step is taken for them.
+    """
+
+    k: Keys
+    v: Values
+    lr: Rates
+    q: Queries | None = None
+    momentum: Float[Tensor, "batch time heads order"] | None = None
+    mix: Float[Tensor, "batch time heads mixed"] | None = None
+    retain: Float[Tensor, "batch time heads *channels"] | None = None
+    write: TokenMask | None = None
+
+    def __post_init__(self) -> None:
+        lead = self.k.shape[:2]
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if value is not None and value.shape[:2] != lead:
+                raise ValueError(
+                    f"Tokens.{field.name} must begin with [batch, time] = {list(lead)} like k, got shape {list(value.shape)}. "
+                    "All tokens of a call come in one rectangle; shorter rows are given by `lengths`."
+                )
+
+    @property
+    def batch(self) -> int:
+        return self.k.shape[0]
+
+    @property
+    def time(self) -> int:
+        return self.k.shape[1]
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> Tokens:
+        """The tokens with ``function`` applied to each tensor that is there."""
+        present = {f.name: getattr(self, f.name) for f in fields(self)}
+        return replace(self, **{name: function(value) for name, value in present.items() if value is not None})
+
+    @staticmethod
+    def zip(function: Callable[..., Tensor], parts: Sequence[Tokens]) -> Tokens:
+        """One ``Tokens`` out of several, field by field; a field that any of them lacks is left out."""
+        out = {}
+        for field in fields(Tokens):
+            values = [getattr(part, field.name) for part in parts]
+            out[field.name] = None if any(value is None for value in values) else function(*values)
+        return Tokens(**out)
+
+    @property
+    def written(self) -> Tensor:
+        """``write``, spelled out."""
+        if self.write is not None:
+            return self.write
+        return torch.ones(self.batch, self.time, dtype=torch.bool, device=self.k.device)

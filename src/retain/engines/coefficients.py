@@ -1,0 +1,67 @@
+"""What the weights at each token are made of, when learner and retention are linear: numbers computed from the gates alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from retain.core.contracts import AbstractLinearLearner, AbstractScalarRetention
+from retain.core.rule import MemoryRule
+from retain.core.tokens import Step, Tokens
+from retain.numerics import products, running
+
+
+@dataclass(frozen=True)
+class Coefficients:
+    """Tables over the n steps of a tile; row r describes the memory after r of its steps. N memories, M states, n steps."""
+
+    states: Tensor  # [N, n + 1, M]
+    steps: Tensor  # [N, n + 1, n]
+    next_states: Tensor  # [N, M, M]: row m says what state m is made of when the tile is complete
+    next_steps: Tensor  # [N, M, n]
+
+
+def tabulate(rule: MemoryRule, steps: Step, active: Tensor) -> Coefficients:
+    """The tables of steps with these gates [N, n, ...], of which those that are not ``active`` [N, n] do not happen."""
+    learner, retention = rule.learner, rule.retention
+    assert isinstance(learner, AbstractLinearLearner) and isinstance(retention, AbstractScalarRetention)
+    response = learner.response(steps, active)
+    ratio = torch.where(active > 0, retention.ratio(steps.retain, active), 1.0)
+    decay = products(ratio)
+    lead = active.shape[:-1]
+    of_states = torch.cat([running(ratio, decay).unsqueeze(-1), decay @ response.delta_from_moments], dim=-1)
+    of_steps = decay @ response.delta_from_updates
+    untouched = torch.zeros_like(of_states[..., :1, :])
+    untouched[..., 0] = 1.0
+    none = of_states.new_zeros(*lead, response.moments_from_moments.shape[-1], 1)
+    return Coefficients(
+        states=torch.cat([untouched, of_states], dim=-2),
+        steps=torch.cat([torch.zeros_like(of_steps[..., :1, :]), of_steps], dim=-2),
+        next_states=torch.cat([of_states[..., -1:, :], torch.cat([none, response.moments_from_moments], dim=-1)], dim=-2),
+        next_steps=torch.cat([of_steps[..., -1:, :], response.moments_from_updates], dim=-2),
+    )
+
+
+def heads_first(x: Tensor) -> Tensor:
+    """[batch, time, heads, ...] as [batch * heads, time, ...]."""
+    return x.transpose(1, 2).flatten(0, 1)
+
+
+def steps_of(rule: MemoryRule, tokens: Tokens) -> tuple[Step, Tensor]:
+    """The gates of each step of tokens that lie on a grid of whole steps [N, n, ...], and which steps are active [N, n]."""
+    every, heads = rule.step_every, tokens.k.shape[2]
+    gates = {name: getattr(tokens, name) for name in ("momentum", "mix", "retain")}
+    steps = Step(**{name: None if gate is None else heads_first(gate[:, every - 1 :: every]) for name, gate in gates.items()})
+    active = tokens.written.unflatten(1, (-1, every)).any(-1).repeat_interleave(heads, dim=0)
+    return steps, active.to(tokens.lr.dtype)
+
+
+def fill_step(tokens: Tokens, every: int) -> Tokens:
+    """The tokens with dead ones behind them up to a whole number of steps."""
+    missing = -tokens.time % every
+    if not missing:
+        return tokens
+    tokens = replace(tokens, write=tokens.written)
+    return tokens.map(lambda x: torch.cat([x, x.new_zeros(x.shape[0], missing, *x.shape[2:])], dim=1))

@@ -1,0 +1,312 @@
+"""The fast engine for deep memories: gradients stay factors, and reading is attention over the segment's cells."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from retain.core.contracts import AbstractEngine, AbstractLinearLearner, AbstractScalarRetention
+from retain.core.rule import MemoryRule
+from retain.core.shapes import Params
+from retain.core.state import MemoryState
+from retain.core.tokens import Tokens
+from retain.core.trees import each, pick
+from retain.numerics import Layout, recompute
+from retain.numerics.ragged import gather, join
+
+from .coefficients import Coefficients, fill_step, heads_first, steps_of, tabulate
+from .factored import DualReader, Factors, capture, fold
+from .stream import Joined, pending_after, trim
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dual(AbstractEngine):
+    r"""Runs any feed-forward structure whose learner and retention are linear, without ever building a token's weights.
+
+    Between two boundaries all gradients are taken at one anchor, so each is an outer product, and the weights at token $t$ are
+    $W_t = \sum_m s_{t,m} \mathrm{state}_m + \sum_i w_{t,i} u_i$ with coefficients that follow from the gates. A linear map of the memory then reads
+    $x W_t = \sum_m s_{t,m} (x\, \mathrm{state}_m) + ((x K^\top) \odot w)\, d$. Source: TTT's dual form (appendix A), with momentum and forgetting as in
+    Titans section 3.2.
+
+    Args:
+        tile: Cells worked on together where the rule leaves that open; never changes the answer.
+        recompute: Tiles whose intermediate results are forgotten and computed again in the backward pass, together; 0 keeps everything.
+        backprop: ``"full"`` lets gradients flow through every write; ``"segment"`` cuts them off at each boundary.
+    """
+
+    name = "dual"
+    tile: int = 128
+    recompute: int = 8
+    backprop: Literal["full", "segment"] = "full"
+
+    def why_not(self, rule: MemoryRule) -> str | None:
+        if not isinstance(rule.learner, AbstractLinearLearner):
+            return f"dual needs a learner that is linear in the gradients; {type(rule.learner).__name__} is not."
+        if not isinstance(rule.retention, AbstractScalarRetention):
+            return f"dual needs retention that multiplies the whole memory by one number; {type(rule.retention).__name__} does not."
+        if getattr(rule.retention, "grad_at", "previous") == "decayed":
+            return "dual takes all gradients of a segment at one point; gradients at the decayed memory are taken at another point for each token."
+        return None
+
+    def run(
+        self, rule: MemoryRule, tokens: Tokens, state: MemoryState, lengths: Tensor | None = None
+    ) -> tuple[Tensor, MemoryState, Tensor]:
+        if tokens.time == 0:
+            return tokens.v[:, :, :, 0], state, tokens.lr.sum(-1)
+        joined = Joined.of(tokens, state, lengths)
+        tile = self._tile(rule)
+        period = rule.step_every if rule.update_every is None else tile
+        layout = Layout(state.folded % period, joined.lengths, tile)
+        work = _Work(rule, state, joined, layout, self.backprop)
+        return work.within_one_tile() if layout.tiles == 1 else work.across_tiles(self.recompute)
+
+    def _tile(self, rule: MemoryRule) -> int:
+        """The largest tile of whole steps, no larger than asked, that cuts a segment into equal parts."""
+        whole, every = rule.update_every, rule.step_every
+        largest = max(1, self.tile // every) * every
+        if whole is None:
+            return largest
+        return max((t for t in range(every, min(whole, largest) + 1, every) if whole % t == 0), default=whole)
+
+
+@dataclass(frozen=True)
+class _Work:
+    """One call of the engine."""
+
+    rule: MemoryRule
+    state: MemoryState
+    joined: Joined
+    layout: Layout
+    backprop: str
+
+    def within_one_tile(self) -> tuple[Tensor, MemoryState, Tensor]:
+        """Few tokens, perhaps one: take the gradients of the new ones only, and join them to those that the state keeps."""
+        rule, state, joined, layout = self.rule, self.state, self.joined, self.layout
+        anchor, states = _flat(state.anchor), [_flat(p) for p in (state.accumulator, *state.moments)]
+        pairs, kept = joined.tokens.k.shape[3], None if state.pending is None else state.pending.factors
+        fresh = joined.before if kept or state.pending is None else torch.zeros_like(joined.before)
+        time = joined.time if kept or state.pending is None else joined.tokens.time
+        k, v = (_cells(trim(x, fresh, time)) for x in (joined.tokens.k, joined.tokens.v))
+        factors, loss = capture(rule, anchor, k, v)
+        if kept:
+            count = joined.before.repeat_interleave(joined.tokens.k.shape[2]) * pairs
+            factors = {n: tuple(join(a.flatten(0, 1), count, b) for a, b in zip(kept[n], factors[n], strict=True)) for n in factors}
+        placed = fill_step(replace(joined.tokens, q=None, write=joined.tokens.written).map(layout.place), rule.step_every)
+        table = tabulate(rule, *steps_of(rule, placed))
+        shares = _shares(placed, rule)
+        cells = {n: tuple(_on_grid(f, layout, pairs, placed.time) for f in parts) for n, parts in factors.items()}
+
+        heads = joined.tokens.k.shape[2]
+        token = layout.offset[:, None] + joined.before[:, None] + torch.arange(joined.time)
+        row = ((token + (rule.reads == "after")) // rule.step_every).clamp(max=table.states.shape[1] - 1).repeat_interleave(heads, dim=0)
+        everything = torch.ones_like(row, dtype=torch.bool)
+        of_states, of_steps = gather(table.states, row, everything), gather(table.steps, row, everything)
+        assert joined.tokens.q is not None
+        q = heads_first(trim(joined.tokens.q, joined.before, joined.time))
+        y = rule.structure.read(DualReader(states, cells, of_states, _spread(of_steps, rule, pairs) * shares), q)
+
+        complete = layout.end == layout.tile
+        if bool(complete.any()):
+            after = self._fold(states, cells, table, shares, pairs, complete)
+        else:
+            after = states
+        count = torch.where(complete, 0, joined.lengths)
+        surprise = _tokens_first(_per_token(loss, pairs), heads)
+        if time != joined.time:
+            surprise = trim(surprise, joined.before, joined.time)
+        waiting = {n: tuple(f.unflatten(0, (-1, heads)) for f in parts) for n, parts in factors.items()}
+        return self._finish(y, surprise, anchor, after, complete, count, waiting)
+
+    def across_tiles(self, group: int) -> tuple[Tensor, MemoryState, Tensor]:
+        """Many tokens: lay them on the grid, and go from tile to tile."""
+        rule, state, joined, layout = self.rule, self.state, self.joined, self.layout
+        tokens = joined.tokens if layout.uniform else replace(joined.tokens, write=joined.tokens.written)
+        placed = tokens.map(layout.place)
+        whole = _pad(placed, layout.tiles * layout.tile - placed.time)
+        heads, size = placed.k.shape[2], layout.tile
+        anchor, states = _flat(state.anchor), [_flat(p) for p in (state.accumulator, *state.moments)]
+        outputs, losses, last = [], [], None
+        learning = torch.is_grad_enabled()
+        span = group if group and learning and layout.tiles > group else layout.tiles
+        for first in range(0, layout.tiles, span):
+            tiles = range(first, min(first + span, layout.tiles))
+            stretch = whole.map(lambda x, a=tiles.start * size, b=tiles.stop * size: x[:, a:b])
+            passage = _Passage(self, tiles, tuple(anchor), len(states), placed.time)
+            inputs = [*anchor.values(), *(w for s in states for w in s.values()), *passage.pack(stretch)]
+            if learning and span < layout.tiles and tiles.stop < layout.tiles:
+                results = recompute(passage.run, *inputs)
+            else:
+                results = passage.run(*inputs)
+                last = passage.last
+            y, loss, anchor, states = passage.unpack(results)
+            outputs.append(y)
+            losses.append(loss)
+        complete = layout.end == layout.tiles * size
+        y, surprise = torch.cat(outputs, dim=1), _tokens_first(torch.cat(losses, dim=1), heads)
+        y = layout.take(_tokens_first(y, heads), joined.tokens.time)
+        y, surprise = (trim(x, joined.before, joined.time) for x in (y, layout.take(surprise, joined.tokens.time)))
+        count = torch.where(complete, 0, _in_last_tile(layout))
+        waiting: Mapping[str, tuple[Tensor, ...]] = {}
+        if layout.uniform and bool(count.any()) and last is not None:
+            width = int(count[0]) * placed.k.shape[3]
+            waiting = {n: tuple(f[:, f.shape[1] - width :].unflatten(0, (-1, heads)) for f in parts) for n, parts in last.items()}
+        return self._finish(heads_first(y), surprise, anchor, states, complete, count, waiting)
+
+    def moves_anchor(self, tile: int) -> Tensor:
+        """The rows [batch] for which a boundary lies at the end of this tile."""
+        layout, every = self.layout, self.rule.update_every
+        begun = tile * layout.tile + layout.tile > layout.offset
+        if every is None:
+            return torch.zeros_like(begun)
+        clock = self.state.folded + (tile + 1) * layout.tile - layout.offset
+        return begun & (clock % every == 0)
+
+    def _fold(self, states: list[Params], cells: Factors, table: Coefficients, shares: Tensor, pairs: int, rows: Tensor) -> list[Params]:
+        new = fold(states, cells, table.next_states, _spread(table.next_steps, self.rule, pairs) * shares)
+        return _pick(rows, new, states)
+
+    def _finish(
+        self, y: Tensor, surprise: Tensor, anchor: Params, states: list[Params], complete: Tensor, count: Tensor, waiting: Factors
+    ) -> tuple[Tensor, MemoryState, Tensor]:
+        state, joined, layout = self.state, self.joined, self.layout
+        heads = joined.tokens.k.shape[2]
+        if layout.tiles == 1:
+            moved = complete & self.moves_anchor(0)
+            if bool(moved.any()):
+                states = _cut(states, moved) if self.backprop == "segment" else states
+                anchor = _pick(moved, [states[0]], [anchor])[0]
+        back = [each(lambda w: w.unflatten(0, (-1, heads)), part) for part in (anchor, *states)]
+        clock = state.clock + joined.lengths - joined.before
+        pending = pending_after(joined, count, waiting)
+        after = replace(state, anchor=back[0], accumulator=back[1], moments=tuple(back[2:]), clock=clock, pending=pending)
+        return _tokens_first(y, heads), after, surprise
+
+
+class _Passage:
+    """The run over some tiles as a function of tensors alone, so that it can be done again."""
+
+    def __init__(self, work: _Work, tiles: range, names: tuple[str, ...], states: int, cells: int) -> None:
+        self.work, self.tiles, self.names, self.states, self.cells = work, tiles, names, states, cells
+        self.fields: tuple[str, ...] = ()
+        self.last: Factors | None = None
+
+    def pack(self, tokens: Tokens) -> list[Tensor]:
+        present = {name: getattr(tokens, name) for name in ("k", "v", "lr", "q", "momentum", "mix", "retain", "write")}
+        self.fields = tuple(name for name, value in present.items() if value is not None)
+        return [present[name] for name in self.fields]
+
+    def unpack(self, results: tuple[Tensor, ...]) -> tuple[Tensor, Tensor, Params, list[Params]]:
+        y, loss, *weights = results
+        width = len(self.names)
+        parts = [dict(zip(self.names, weights[i : i + width], strict=True)) for i in range(0, len(weights), width)]
+        return y, loss, parts[0], list(parts[1:])
+
+    def run(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        work, rule, size = self.work, self.work.rule, self.work.layout.tile
+        width = len(self.names) * (1 + self.states)
+        _, _, anchor, states = self.unpack((inputs[0], inputs[0], *inputs[:width]))
+        tokens = Tokens(**dict(zip(self.fields, inputs[width:], strict=True)))
+        assert tokens.q is not None
+        pairs, every, amount = tokens.k.shape[3], rule.step_every, len(self.tiles)
+        steps, active = steps_of(rule, tokens)
+        n = size // every
+        table = tabulate(rule, type(steps)(**{k: None if g is None else g.unflatten(1, (amount, n)) for k, g in vars(steps).items()}), active.unflatten(1, (amount, n)))
+        of_states, of_cells = _rows(table, rule, size)
+        shares = _shares(tokens, rule).unflatten(-1, (amount, -1)).transpose(1, 2)
+        of_cells = (_spread(of_cells, rule, pairs) * shares).unbind(1)
+        next_cells = (_spread(table.next_steps, rule, pairs) * shares).unbind(1)
+        of_states, next_states = of_states.unbind(1), table.next_states.unbind(1)
+        q, k, v = heads_first(tokens.q).split(size, 1), _cells(tokens.k).split(size * pairs, 1), _cells(tokens.v).split(size * pairs, 1)
+        outputs, losses = [], []
+        for i, tile in enumerate(self.tiles):
+            there = min(size, self.cells - tile * size)
+            factors, loss = capture(rule, anchor, k[i][:, : there * pairs], v[i][:, : there * pairs])
+            reader = DualReader(states, factors, of_states[i][:, :there], of_cells[i][:, :there, : there * pairs])
+            outputs.append(rule.structure.read(reader, q[i][:, :there]))
+            losses.append(_per_token(loss, pairs))
+            complete = work.layout.end >= (tile + 1) * size
+            if bool(complete.any()):
+                states = _pick(complete, fold(states, factors, next_states[i], next_cells[i][..., : there * pairs]), states)
+                moved = complete & work.moves_anchor(tile)
+                if bool(moved.any()):
+                    states = _cut(states, moved) if work.backprop == "segment" else states
+                    anchor = _pick(moved, [states[0]], [anchor])[0]
+            if tile == work.layout.tiles - 1:
+                self.last = factors
+        weights = [part[name] for part in (anchor, *states) for name in self.names]
+        return torch.cat(outputs, dim=1), torch.cat(losses, dim=1), *weights
+
+
+def _rows(table: Coefficients, rule: MemoryRule, tokens: int) -> tuple[Tensor, Tensor]:
+    """The rows of the tables that tokens 0, 1, ... of a tile read at."""
+    if rule.step_every == 1:
+        shift = slice(1, None) if rule.reads == "after" else slice(None, -1)
+        return table.states[..., shift, :], table.steps[..., shift, :]
+    row = (torch.arange(tokens, device=table.states.device) + (rule.reads == "after")) // rule.step_every
+    return table.states.index_select(-2, row), table.steps.index_select(-2, row)
+
+
+def _spread(of_steps: Tensor, rule: MemoryRule, pairs: int) -> Tensor:
+    """Coefficients of steps as coefficients of the cells that make them."""
+    each_step = rule.step_every * pairs
+    return of_steps if each_step == 1 else of_steps.repeat_interleave(each_step, dim=-1)
+
+
+def _shares(tokens: Tokens, rule: MemoryRule) -> Tensor:
+    """The weight of each cell in its step: its learning rate, or nothing if it is not written [N, 1, cells]."""
+    lr = tokens.lr if tokens.write is None else tokens.lr * tokens.write[:, :, None, None]
+    return heads_first(lr).flatten(1).unsqueeze(1)
+
+
+def _cells(x: Tensor) -> Tensor:
+    """[batch, time, heads, pairs, width] as [batch * heads, time * pairs, width]."""
+    return x.transpose(1, 2).flatten(2, 3).flatten(0, 1)
+
+
+def _flat(params: Params) -> Params:
+    return each(lambda w: w.flatten(0, 1), params)
+
+
+def _tokens_first(x: Tensor, heads: int) -> Tensor:
+    return x.unflatten(0, (-1, heads)).transpose(1, 2)
+
+
+def _per_token(loss: Tensor, pairs: int) -> Tensor:
+    return loss if pairs == 1 else loss.unflatten(1, (-1, pairs)).sum(-1)
+
+
+def _on_grid(x: Tensor, layout: Layout, pairs: int, cells: int) -> Tensor:
+    """Factors of joined tokens [N, tokens * pairs, width] at the cells of their tokens [N, cells * pairs, width]."""
+    times = x.shape[0] // layout.phase.shape[0]
+    spread = Layout(layout.phase.repeat_interleave(times) * pairs, layout.lengths.repeat_interleave(times) * pairs, layout.tile * pairs)
+    x = spread.place(x)
+    missing = cells * pairs - x.shape[1]
+    return torch.cat([x, x.new_zeros(x.shape[0], missing, x.shape[2])], dim=1) if missing else x
+
+
+def _in_last_tile(layout: Layout) -> Tensor:
+    """Tokens of each row that lie in the last tile [batch]."""
+    return torch.minimum(layout.lengths, layout.end - (layout.tiles - 1) * layout.tile)
+
+
+def _pad(tokens: Tokens, missing: int) -> Tokens:
+    if not missing:
+        return tokens
+    tokens = replace(tokens, write=tokens.written)
+    return tokens.map(lambda x: torch.cat([x, x.new_zeros(x.shape[0], missing, *x.shape[2:])], dim=1))
+
+
+def _pick(rows: Tensor, yes: list[Params], no: list[Params]) -> list[Params]:
+    if bool(rows.all()):
+        return yes
+    times = next(iter(no[0].values())).shape[0] // rows.shape[0]
+    spread = rows.repeat_interleave(times)
+    return [pick(spread.to(next(iter(b.values())).device), a, b) for a, b in zip(yes, no, strict=True)]
+
+
+def _cut(states: list[Params], rows: Tensor) -> list[Params]:
+    return _pick(rows, [each(torch.Tensor.detach, s) for s in states], states)

@@ -1,0 +1,107 @@
+"""The oracle: the rule's definition, token by token, with every gradient taken by autograd."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from retain.core.contracts import AbstractEngine
+from retain.core.reader import Plain
+from retain.core.rule import MemoryRule
+from retain.core.shapes import Params
+from retain.core.state import MemoryState
+from retain.core.tokens import Step, Tokens
+from retain.core.trees import each, pick
+
+from .stream import Joined, pending_after
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recurrent(AbstractEngine):
+    """Runs every rule, slowly: a loop over tokens and ``torch.func.grad``. It is what the other engines are judged by.
+
+    Args:
+        backprop: ``"full"`` lets gradients flow through every write; ``"segment"`` cuts them off at each boundary.
+    """
+
+    name = "recurrent"
+    backprop: Literal["full", "segment"] = "full"
+
+    def why_not(self, rule: MemoryRule) -> str | None:
+        return None
+
+    def run(
+        self, rule: MemoryRule, tokens: Tokens, state: MemoryState, lengths: Tensor | None = None
+    ) -> tuple[Tensor, MemoryState, Tensor]:
+        joined = Joined.of(tokens, state, lengths)
+        stream, clock = joined.tokens, state.folded.clone()
+        anchor, accumulator, moments = state.anchor, state.accumulator, state.moments
+        update = each(torch.zeros_like, accumulator)
+        touched = torch.zeros(state.batch, dtype=torch.bool)
+        outputs, surprises = [], []
+        for t in range(stream.time):
+            real = joined.real[:, t]
+            boundary = real & _divides(rule.update_every, clock)
+            if bool(boundary.any()):
+                anchor, accumulator, moments = self._move_anchor(rule, boundary, anchor, accumulator, moments)
+            step = _step(stream, t)
+            point = rule.retention.gradient_point(anchor, step)
+            k, v, lr = stream.k[:, t], stream.v[:, t], stream.lr[:, t]
+            surprises.append(rule.bias.loss(rule.structure.read(Plain(point), k), v).sum(-1))
+            if rule.reads == "before":
+                outputs.append(_read(rule, accumulator, stream, t))
+            writes = real & stream.written[:, t].cpu()
+            gradient = _gradient(rule, point, k, v, lr)
+            update = pick(writes, each(torch.add, update, gradient), update)
+            touched = touched | writes
+            clock = clock + real
+            fires = real & touched & (clock % rule.step_every == 0)
+            if bool(fires.any()):
+                moved = rule.learner.accumulate(moments, update, step)
+                kept = rule.retention.keep(accumulator, step)
+                moved_to = each(torch.add, kept, rule.learner.expose(moved, update, step))
+                accumulator = pick(fires, moved_to, accumulator)
+                moments = tuple(pick(fires, new, old) for new, old in zip(moved, moments, strict=True))
+            ended = real & (clock % rule.step_every == 0)
+            update = pick(ended, each(torch.zeros_like, update), update)
+            touched = touched & ~ended
+            if rule.reads == "after":
+                outputs.append(_read(rule, accumulator, stream, t))
+        ended = _divides(rule.update_every, clock)
+        if bool(ended.any()):
+            anchor, accumulator, moments = self._move_anchor(rule, ended, anchor, accumulator, moments)
+        after = replace(state, anchor=anchor, accumulator=accumulator, moments=moments, clock=clock)
+        after = replace(after, pending=pending_after(joined, clock % rule.step_every))
+        return joined.new(outputs, like=stream.v[:, :, :, 0]), after, joined.new(surprises, like=stream.lr[:, :, :, 0])
+
+    def _move_anchor(
+        self, rule: MemoryRule, rows: Tensor, anchor: Params, accumulator: Params, moments: tuple[Params, ...]
+    ) -> tuple[Params, Params, tuple[Params, ...]]:
+        if self.backprop == "segment":
+            accumulator, *rest = (pick(rows, each(torch.Tensor.detach, params), params) for params in (accumulator, *moments))
+            moments = tuple(rest)
+        return pick(rows, rule.retention.expose(accumulator), anchor), accumulator, moments
+
+
+def _divides(every: int | None, clock: Tensor) -> Tensor:
+    return torch.zeros_like(clock, dtype=torch.bool) if every is None else (clock % every == 0) & (clock > 0)
+
+
+def _step(stream: Tokens, t: int) -> Step:
+    gates = {name: getattr(stream, name) for name in ("momentum", "mix", "retain")}
+    return Step(**{name: None if gate is None else gate[:, t] for name, gate in gates.items()})
+
+
+def _gradient(rule: MemoryRule, point: Params, k: Tensor, v: Tensor, lr: Tensor) -> Params:
+    def objective(weights: dict[str, Tensor]) -> Tensor:
+        return (lr * rule.bias.loss(rule.structure.read(Plain(weights), k), v)).sum()
+
+    return torch.func.grad(objective)(dict(point))
+
+
+def _read(rule: MemoryRule, accumulator: Params, stream: Tokens, t: int) -> Tensor:
+    assert stream.q is not None
+    return rule.structure.read(Plain(rule.retention.expose(accumulator)), stream.q[:, t].unsqueeze(-2)).squeeze(-2)

@@ -1,0 +1,97 @@
+"""Named rules. Each composes the parts; none branches."""
+
+from retain.core.rule import MemoryRule
+
+from .bias import L2, Dot
+from .learner import Gradient, Momentum
+from .retention import Decay, Keep
+from .structure import MLP, Matrix, NormResidual
+
+
+def linear_attention() -> MemoryRule:
+    """Linear attention, $M_t = M_{t-1} + v_t k_t^\\top$ (Titans equations 4 and 5).
+
+    Examples:
+        >>> linear_attention().bias
+        Dot()
+    """
+    return MemoryRule(structure=Matrix(), bias=Dot(), retention=Keep(), learner=Gradient(), update_every=1)
+
+
+def retnet() -> MemoryRule:
+    """RetNet, $M_t = \\alpha M_{t-1} + v_t k_t^\\top$ (MIRAS equation 8).
+
+    Examples:
+        >>> retnet().retention
+        Decay(grad_at='previous')
+    """
+    return MemoryRule(structure=Matrix(), bias=Dot(), retention=Decay(), learner=Gradient(), update_every=1)
+
+
+def delta_net() -> MemoryRule:
+    """DeltaNet, $M_t = M_{t-1}(I - \\theta_t k_t k_t^\\top) + \\theta_t v_t k_t^\\top$ (Titans equation 34).
+
+    Examples:
+        >>> delta_net().bias
+        L2(scale=0.5)
+    """
+    return MemoryRule(structure=Matrix(), bias=L2(), retention=Keep(), learner=Gradient(), update_every=1)
+
+
+def gated_delta_net() -> MemoryRule:
+    """Gated DeltaNet, $M_t = \\alpha_t M_{t-1}(I - \\theta_t k_t k_t^\\top) + \\theta_t v_t k_t^\\top$ (MIRAS Table 1).
+
+    Examples:
+        >>> gated_delta_net().retention
+        Decay(grad_at='decayed')
+    """
+    return MemoryRule(structure=Matrix(), bias=L2(), retention=Decay(grad_at="decayed"), learner=Gradient(), update_every=1)
+
+
+def ttt_linear(*, update_every: int = 16) -> MemoryRule:
+    """TTT-Linear, $M(x) = x + \\mathrm{LN}(x W)$ with gradient steps at the last mini-batch's weights (TTT equation 6).
+
+    Args:
+        update_every: TTT's mini-batch.
+
+    Examples:
+        >>> ttt_linear().structure.inner
+        MLP(depth=1, expansion=4.0, activation='gelu')
+    """
+    return MemoryRule(structure=NormResidual(inner=MLP(depth=1)), bias=L2(), retention=Keep(), learner=Gradient(), update_every=update_every)
+
+
+def ttt_mlp(*, update_every: int = 16) -> MemoryRule:
+    """TTT-MLP, $M(x) = x + \\mathrm{LN}(\\mathrm{gelu}(x W_0) W_1)$ with hidden width 4 d (TTT section 2.7).
+
+    Args:
+        update_every: TTT's mini-batch.
+
+    Examples:
+        >>> ttt_mlp().structure.inner.depth
+        2
+    """
+    return MemoryRule(structure=NormResidual(inner=MLP()), bias=L2(), retention=Keep(), learner=Gradient(), update_every=update_every)
+
+
+def titans(*, depth: int = 2, expansion: float = 4.0, update_every: int | None = 64, step_every: int = 1) -> MemoryRule:
+    """Titans' long-term memory: a deep memory, surprise with momentum, and forgetting (Titans equations 13 to 15).
+
+    Args:
+        depth: Layers of the memory network.
+        expansion: Its hidden width over the width of a head.
+        update_every: Titans' chunk $b$; None anchors the gradients at the initial weights.
+        step_every: Tokens that share one inner step.
+
+    Examples:
+        >>> titans(depth=1).learner
+        Momentum(order=1, mix='last')
+    """
+    return MemoryRule(
+        structure=NormResidual(inner=MLP(depth=depth, expansion=expansion)),
+        bias=L2(),
+        retention=Decay(),
+        learner=Momentum(),
+        update_every=update_every,
+        step_every=step_every,
+    )

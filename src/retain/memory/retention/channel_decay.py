@@ -1,0 +1,61 @@
+"""Decay with a rate of its own for each channel of a head."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from torch import Tensor
+
+from retain.core.contracts import AbstractRetention
+from retain.core.shapes import Params
+from retain.core.tokens import Step
+
+from .decay import GradAt, given, refuses_boundary
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChannelDecay(AbstractRetention):
+    r"""$A_t = \mathrm{Diag}(1 - \alpha_t) A_{t-1} + \Delta_t$, with $\alpha_t$ a vector over the channels of a head.
+
+    The gate lies on the axis of a weight that is as wide as a head: the keys' (rows, in our row convention) where both are. Source: GLA and RWKV-7 in
+    MIRAS Table 1 (there $M\,\mathrm{Diag}(a_t)$); for deep memories MIRAS section 5.4, whose axis is not stated.
+
+    Args:
+        grad_at: As for ``Decay``.
+
+    Raises:
+        ValueError: From the rule, if ``grad_at="decayed"`` and ``update_every`` is not 1; from a step, if a weight has no axis as wide as the gate.
+
+    Examples:
+        >>> import torch
+        >>> ChannelDecay().keep({"w": torch.ones(1, 2, 1)}, Step(retain=torch.tensor([[1.0, 0.5]])))
+        {'w': tensor([[[1.0000],
+                 [0.5000]]])}
+    """
+
+    grad_at: GradAt = "previous"
+
+    def why_not(self, update_every: int | None) -> str | None:
+        return refuses_boundary(self.grad_at, update_every)
+
+    @property
+    def gate(self) -> Literal["none", "head", "channel"]:
+        return "channel"
+
+    def keep(self, accumulator: Params, step: Step) -> Params:
+        retain = given(step.retain, self)
+        return {name: _along(name, retain, a) * a for name, a in accumulator.items()}
+
+    def gradient_point(self, anchor: Params, step: Step) -> Params:
+        return anchor if self.grad_at == "previous" else self.keep(anchor, step)
+
+
+def _along(name: str, retain: Tensor, weight: Tensor) -> Tensor:
+    channels, shape = retain.shape[-1], weight.shape[retain.ndim - 1 :]
+    if len(shape) == 1 and shape[0] == channels:
+        return retain
+    if len(shape) == 2 and channels in shape:
+        return retain.unsqueeze(-1) if shape[0] == channels else retain.unsqueeze(-2)
+    raise ValueError(
+        f"ChannelDecay has {channels} channels, but the weight {name!r} of one head has shape {list(shape)}, no axis of which is as wide. Use a matrix "
+        "or an MLP of depth 1 or 2, or retention.Decay()."
+    )

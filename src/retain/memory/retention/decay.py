@@ -1,0 +1,71 @@
+"""Scalar decay: weight decay as forgetting."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from retain.core.contracts import AbstractRetention, AbstractScalarRetention
+from retain.core.shapes import Params
+from retain.core.tokens import Step
+from retain.core.trees import each, stretch
+
+GradAt = Literal["previous", "decayed"]
+
+
+def refuses_boundary(grad_at: GradAt, update_every: int | None) -> str | None:
+    """Why gradients at the decayed memory have no meaning with boundaries this far apart, or None if they have."""
+    if grad_at not in ("previous", "decayed"):
+        return f"grad_at must be 'previous' or 'decayed', got {grad_at!r}."
+    if grad_at == "decayed" and update_every != 1:
+        return (
+            f"gradients at the decayed memory need update_every=1, got {update_every}: between boundaries the memory that decays is not the one whose "
+            "gradient is taken. Use grad_at='previous'."
+        )
+    return None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decay(AbstractScalarRetention):
+    r"""$A_t = (1 - \alpha_t) A_{t-1} + \Delta_t$, with one $\alpha_t$ a head.
+
+    Symbols: the gate is given as ``retain`` $= 1 - \alpha_t$, MIRAS' $\alpha_t$. Source: Titans equations 13 and 14; MIRAS equations 8 and 9.
+
+    Args:
+        grad_at: Where the surprise is measured: at the memory before it decays, as Titans does (a token that erases everything is still judged by what
+            was known), or after, as Gated DeltaNet does. The two differ by $\alpha\theta M k k^\top$ (Titans equation 34, corrected).
+
+    Raises:
+        ValueError: From the rule, if ``grad_at="decayed"`` and ``update_every`` is not 1.
+
+    Examples:
+        >>> Decay().keep({"w": torch.ones(1, 1, 2)}, Step(retain=torch.tensor([[0.5]])))
+        {'w': tensor([[[0.5000, 0.5000]]])}
+    """
+
+    grad_at: GradAt = "previous"
+
+    def why_not(self, update_every: int | None) -> str | None:
+        return refuses_boundary(self.grad_at, update_every)
+
+    @property
+    def gate(self) -> Literal["none", "head", "channel"]:
+        return "head"
+
+    def keep(self, accumulator: Params, step: Step) -> Params:
+        retain = given(step.retain, self)
+        return each(lambda a: stretch(retain, a) * a, accumulator)
+
+    def gradient_point(self, anchor: Params, step: Step) -> Params:
+        return anchor if self.grad_at == "previous" else self.keep(anchor, step)
+
+    def ratio(self, retain: Tensor | None, like: Tensor) -> Tensor:
+        return given(retain, self).expand_as(like)
+
+
+def given(retain: Tensor | None, retention: AbstractRetention) -> Tensor:
+    """The gate, which must be there."""
+    if retain is None:
+        raise ValueError(f"{type(retention).__name__} needs a `retain` gate with each token, got None. Use retention.Keep() for a memory that keeps all.")
+    return retain
