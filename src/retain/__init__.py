@@ -4,6 +4,12 @@ from importlib.metadata import version as _version
 
 from .core.rule import MemoryRule as MemoryRule
 from .core.state import MemoryState as MemoryState
+from .layers import TTTMLP as TTTMLP
+from .layers import Gates as Gates
+from .layers import NeuralMemory as NeuralMemory
+from .layers import Output as Output
+from .layers import Projections as Projections
+from .layers import TTTLinear as TTTLinear
 from .memory import bias as bias
 from .memory import learner as learner
 from .memory import presets as presets

@@ -157,9 +157,7 @@ class AbstractEngine(ABC):
         """None if this engine runs the rule, else a sentence that says what stands in the way."""
 
     @abstractmethod
-    def run(
-        self, rule: MemoryRule, tokens: Tokens, state: MemoryState, lengths: Tensor | None = None
-    ) -> tuple[Tensor, MemoryState, Tensor]:
+    def run(self, rule: MemoryRule, tokens: Tokens, state: MemoryState, lengths: Tensor | None = None) -> tuple[Tensor, MemoryState, Tensor]:
         """Outputs [batch, time, heads, value], the state after the tokens, and each token's surprise [batch, time, heads].
 
         Of row ``b`` only the first ``lengths[b]`` tokens exist (a host tensor; None means all); what comes out behind them means nothing.

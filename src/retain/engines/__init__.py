@@ -2,3 +2,4 @@
 
 from .dual import Dual as Dual
 from .recurrent import Recurrent as Recurrent
+from .select import select as select

@@ -26,7 +26,8 @@ class Coefficients:
 def tabulate(rule: MemoryRule, steps: Step, active: Tensor) -> Coefficients:
     """The tables of steps with these gates [N, n, ...], of which those that are not ``active`` [N, n] do not happen."""
     learner, retention = rule.learner, rule.retention
-    assert isinstance(learner, AbstractLinearLearner) and isinstance(retention, AbstractScalarRetention)
+    assert isinstance(learner, AbstractLinearLearner)
+    assert isinstance(retention, AbstractScalarRetention)
     response = learner.response(steps, active)
     ratio = torch.where(active > 0, retention.ratio(steps.retain, active), 1.0)
     decay = products(ratio)

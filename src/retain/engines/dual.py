@@ -16,11 +16,11 @@ from retain.core.state import MemoryState
 from retain.core.tokens import Tokens
 from retain.core.trees import each, pick
 from retain.numerics import Layout, recompute
-from retain.numerics.ragged import gather, join
+from retain.numerics.ragged import gather, join, trim
 
 from .coefficients import Coefficients, fill_step, heads_first, steps_of, tabulate
 from .factored import DualReader, Factors, capture, fold
-from .stream import Joined, pending_after, trim
+from .stream import Joined, pending_after
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,9 +52,7 @@ class Dual(AbstractEngine):
             return "dual takes all gradients of a segment at one point; gradients at the decayed memory are taken at another point for each token."
         return None
 
-    def run(
-        self, rule: MemoryRule, tokens: Tokens, state: MemoryState, lengths: Tensor | None = None
-    ) -> tuple[Tensor, MemoryState, Tensor]:
+    def run(self, rule: MemoryRule, tokens: Tokens, state: MemoryState, lengths: Tensor | None = None) -> tuple[Tensor, MemoryState, Tensor]:
         if tokens.time == 0:
             return tokens.v[:, :, :, 0], state, tokens.lr.sum(-1)
         joined = Joined.of(tokens, state, lengths)
@@ -123,7 +121,7 @@ class _Work:
 
     def across_tiles(self, group: int) -> tuple[Tensor, MemoryState, Tensor]:
         """Many tokens: lay them on the grid, and go from tile to tile."""
-        rule, state, joined, layout = self.rule, self.state, self.joined, self.layout
+        state, joined, layout = self.state, self.joined, self.layout
         tokens = joined.tokens if layout.uniform else replace(joined.tokens, write=joined.tokens.written)
         placed = tokens.map(layout.place)
         whole = _pad(placed, layout.tiles * layout.tile - placed.time)
@@ -214,7 +212,11 @@ class _Passage:
         pairs, every, amount = tokens.k.shape[3], rule.step_every, len(self.tiles)
         steps, active = steps_of(rule, tokens)
         n = size // every
-        table = tabulate(rule, type(steps)(**{k: None if g is None else g.unflatten(1, (amount, n)) for k, g in vars(steps).items()}), active.unflatten(1, (amount, n)))
+        table = tabulate(
+            rule,
+            type(steps)(**{k: None if g is None else g.unflatten(1, (amount, n)) for k, g in vars(steps).items()}),
+            active.unflatten(1, (amount, n)),
+        )
         of_states, of_cells = _rows(table, rule, size)
         shares = _shares(tokens, rule).unflatten(-1, (amount, -1)).transpose(1, 2)
         of_cells = (_spread(of_cells, rule, pairs) * shares).unbind(1)

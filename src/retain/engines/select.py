@@ -1,0 +1,42 @@
+"""Choosing an engine for a rule."""
+
+from __future__ import annotations
+
+from retain.core.contracts import AbstractEngine
+from retain.core.errors import EngineRefusal
+from retain.core.rule import MemoryRule
+
+from .dual import Dual
+from .recurrent import Recurrent
+
+ENGINES: tuple[AbstractEngine, ...] = (Dual(), Recurrent())  # the fastest first; the last one runs everything
+
+
+def select(rule: MemoryRule, engine: str | AbstractEngine = "auto") -> AbstractEngine:
+    """The engine that runs ``rule``: the fastest willing one, or the one that is asked for.
+
+    Args:
+        rule: What is to be run.
+        engine: ``"auto"``, the name of an engine, or an engine.
+
+    Raises:
+        EngineRefusal: The engine asked for cannot run the rule; the message is its reason.
+        ValueError: There is no engine of that name.
+
+    Examples:
+        >>> from retain import presets
+        >>> select(presets.titans()).name
+        'dual'
+    """
+    if engine == "auto":
+        return next(e for e in ENGINES if e.why_not(rule) is None)
+    if isinstance(engine, str):
+        named = {e.name: e for e in ENGINES}
+        if engine not in named:
+            raise ValueError(f"there is no engine {engine!r}; choose 'auto' or one of {', '.join(map(repr, named))}.")
+        engine = named[engine]
+    reason = engine.why_not(rule)
+    if reason is not None:
+        willing = ", ".join(repr(e.name) for e in ENGINES if e.why_not(rule) is None)
+        raise EngineRefusal(f"{reason} Engines that run this rule: {willing}.")
+    return engine

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from retain.core.state import MemoryState, Pending
 from retain.core.tokens import Tokens
-from retain.numerics.ragged import gather, join
+from retain.numerics.ragged import gather, join, trim
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,14 +50,6 @@ def _blank(x: Tensor, real: Tensor) -> Tensor:
     """Zero in the place of tokens that are not there, whatever the padding held."""
     real = real.to(x.device)
     return torch.where(real.reshape(real.shape + (1,) * (x.ndim - 2)), x, torch.zeros((), dtype=x.dtype, device=x.device))
-
-
-def trim(x: Tensor, before: Tensor, time: int) -> Tensor:
-    """Row by row, ``time`` entries of ``x`` [batch, joined, ...] behind the first ``before[b]``."""
-    if bool((before == before[0]).all()):
-        return x[:, int(before[0]) : int(before[0]) + time]
-    index = before[:, None] + torch.arange(time)
-    return gather(x, index, torch.ones_like(index, dtype=torch.bool))
 
 
 def pending_after(joined: Joined, count: Tensor, factors: Mapping[str, tuple[Tensor, ...]] | None = None) -> Pending | None:

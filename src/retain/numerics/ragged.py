@@ -95,3 +95,11 @@ def join(first: Tensor, counts: Tensor, second: Tensor) -> Tensor:
     index = torch.where(cell < counts[:, None], cell, cell - counts[:, None] + first.shape[1])
     alive = index < both.shape[1]
     return gather(both, torch.where(alive, index, 0), alive)
+
+
+def trim(x: Tensor, before: Tensor, time: int) -> Tensor:
+    """Row by row, ``time`` entries of ``x`` [batch, entries, ...] behind the first ``before[b]``."""
+    if bool((before == before[0]).all()):
+        return x[:, int(before[0]) : int(before[0]) + time]
+    index = before[:, None] + torch.arange(time)
+    return gather(x, index, torch.ones_like(index, dtype=torch.bool))

@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from typing import Literal
 
-import torch
 from torch import Tensor
 
 from retain.core.contracts import AbstractRetention, AbstractScalarRetention
@@ -67,5 +66,7 @@ class Decay(AbstractScalarRetention):
 def given(retain: Tensor | None, retention: AbstractRetention) -> Tensor:
     """The gate, which must be there."""
     if retain is None:
-        raise ValueError(f"{type(retention).__name__} needs a `retain` gate with each token, got None. Use retention.Keep() for a memory that keeps all.")
+        raise ValueError(
+            f"{type(retention).__name__} needs a `retain` gate with each token, got None. Use retention.Keep() for a memory that keeps all."
+        )
     return retain

@@ -1,0 +1,8 @@
+"""Modules: slow weights that say what a memory reads, how fast it learns, and what becomes of its answer."""
+
+from .gates import Gates as Gates
+from .neural_memory import NeuralMemory as NeuralMemory
+from .output import Output as Output
+from .projections import Projections as Projections
+from .ttt import TTTMLP as TTTMLP
+from .ttt import TTTLinear as TTTLinear

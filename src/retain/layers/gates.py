@@ -1,0 +1,142 @@
+"""Gates: how fast each token is learnt, how long surprise lingers, and how much is kept."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from retain.core.rule import MemoryRule
+from retain.numerics import Layout
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gates:
+    r"""Per token and head: $\theta = \theta_{\max} \prod_k (1 - \eta^{(k)})\, c(z_\theta)$, $\eta = c(z_\eta)$, $\alpha = \alpha_{\max}\, c(z_\alpha)$.
+
+    Each $z$ is a linear function of the layer's input and $c$ a curve from 0 to 1. The papers leave ranges, curves and starting values open; ours are
+    such that an untrained memory learns what it sees and keeps what it began with: the rate is bounded by what the memory network can bear and shared
+    with the momentum, whose steps add up to $1/(1-\eta)$ of it. Source: Titans section 3.1 (gates as functions of the token).
+
+    Args:
+        curve: ``"sigmoid"``, or ``"hard"``, a piecewise linear one that reaches 0 and 1: a memory that can leave a token out altogether. The latter, with
+            a small ``forget_max`` and ``NeuralMemory.write_cost`` in the outer loss, is what makes a memory last for a million tokens; it is ours, not
+            the papers'.
+        rate: $\theta_{\max}$; None takes the bound of the memory's structure.
+        forget_max: $\alpha_{\max}$.
+        lr: Where $c(z_\theta)$ starts; None starts at $1/2$ over the writes between two boundaries, whose steps add up before their error is measured again.
+        momentum: Where $\eta$ starts.
+        forget: Where $\alpha$ starts.
+        damped: Whether the rate carries the factor $\prod_k (1 - \eta^{(k)})$.
+        pool: Whose $z_\eta$ and $z_\alpha$ a step of many tokens takes: those of its ``"last"`` token, or their ``"mean"`` over the step.
+
+    Raises:
+        ValueError: A start lies outside (0, 1), or beyond ``forget_max``.
+
+    Examples:
+        >>> Gates(curve="hard", forget_max=0.01, forget=0.002).curve
+        'hard'
+    """
+
+    curve: Literal["sigmoid", "hard"] = "sigmoid"
+    rate: float | None = None
+    forget_max: float = 1.0
+    lr: float | None = None
+    momentum: float = 0.5
+    forget: float = 3e-4
+    damped: bool = True
+    pool: Literal["last", "mean"] = "last"
+
+    def __post_init__(self) -> None:
+        for name, share in (("lr", self.lr), ("momentum", self.momentum), ("forget", self.forget / self.forget_max)):
+            if share is not None and not 0 < share < 1:
+                raise ValueError(
+                    f"Gates.{name} starts at {getattr(self, name)}, which is not strictly between 0 and its maximum: no bias puts it there."
+                )
+
+    def build(self, dim: int, heads: int, head_dim: int, pairs: int, rule: MemoryRule) -> GateMap:
+        """The module, with slow weights of its own."""
+        return GateMap(self, dim, heads, head_dim, pairs, rule)
+
+    def logit(self, share: float) -> float:
+        """The $z$ at which the curve has the value ``share``."""
+        return math.log(share / (1 - share)) if self.curve == "sigmoid" else 6 * share - 3
+
+
+class GateMap(nn.Module):
+    """The slow weights of ``Gates``. Computed in float32 or better, whatever autocast says: a memory that keeps 0.9997 cannot be told so in bfloat16."""
+
+    def __init__(self, gates: Gates, dim: int, heads: int, head_dim: int, pairs: int, rule: MemoryRule) -> None:
+        super().__init__()
+        self.gates, self.heads, self.every = gates, heads, rule.step_every
+        self.rate = rule.structure.rate_bound(head_dim) if gates.rate is None else gates.rate
+        self.channels = rule.retention.gate == "channel"
+        retain = {"none": 0, "head": 1, "channel": head_dim}[rule.retention.gate]
+        self.widths = (pairs, rule.learner.moments, rule.learner.mixed, retain)
+        self.weight = nn.Parameter(torch.randn(heads * sum(self.widths), dim) * 0.02 * min(1.0, (64 / dim) ** 0.5))
+        lr = gates.lr or 0.5 / (pairs * (rule.update_every or 64))
+        starts = (gates.logit(lr), gates.logit(gates.momentum), 0.0, gates.logit(gates.forget / gates.forget_max))
+        self.bias = nn.Parameter(torch.tensor([start for start, width in zip(starts, self.widths, strict=True) for _ in range(heads * width)]))
+
+    @property
+    def pooled(self) -> int:
+        """Numbers a row that must be remembered in the middle of a step."""
+        return self.heads * sum(self.widths[1:]) if self.gates.pool == "mean" and self.every > 1 else 0
+
+    def forward(self, x: Tensor, sums: Tensor | None, clock: Tensor, lengths: Tensor) -> tuple[dict[str, Tensor | None], Tensor | None]:
+        """The gates of tokens [batch, time, dim], and the sums of the unfinished step.
+
+        ``sums`` [batch, pooled] are those of the step that is under way, ``clock`` and ``lengths`` [batch] where each row stands and how many tokens it has.
+        """
+        z = self._logits(x)
+        if self.pooled:
+            rest, sums = self._mean(z[..., -self.pooled :], sums, clock, lengths)
+            z = torch.cat([z[..., : -self.pooled], rest], dim=-1)
+        raw_lr, momentum, mix, retain = (
+            part.unflatten(-1, (self.heads, -1)) if part.shape[-1] else None for part in z.split([self.heads * w for w in self.widths], dim=-1)
+        )
+        assert raw_lr is not None
+        momentum = None if momentum is None else self._curve(momentum)
+        lr = self.rate * self._curve(raw_lr)
+        if momentum is not None and self.gates.damped:
+            lr = lr * (1 - momentum).prod(-1, keepdim=True)
+        kept = None if retain is None else 1 - self.gates.forget_max * self._curve(retain)
+        if kept is not None and not self.channels:
+            kept = kept.squeeze(-1)
+        return {"lr": lr, "momentum": momentum, "mix": None if mix is None else mix.softmax(-1), "retain": kept}, sums
+
+    def cost(self, x: Tensor) -> Tensor:
+        """The mean openness of the learning and forgetting gates, each between 0 and 1, added up: a scalar."""
+        lr, *_, retain = self._logits(x).split([self.heads * w for w in self.widths], dim=-1)
+        cost = self._curve(lr).mean()
+        return cost + self._curve(retain).mean() if retain.shape[-1] else cost
+
+    def _logits(self, x: Tensor) -> Tensor:
+        exact = torch.promote_types(x.dtype, torch.float32)
+        with torch.autocast(x.device.type, enabled=False):
+            return F.linear(x.to(exact), self.weight.to(exact), self.bias.to(exact))
+
+    def _curve(self, z: Tensor) -> Tensor:
+        return torch.sigmoid(z) if self.gates.curve == "sigmoid" else F.hardsigmoid(z)
+
+    def _mean(self, z: Tensor, sums: Tensor | None, clock: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """At each token the mean over the tokens of its step so far; at the step's last token, over the step."""
+        layout = Layout(clock % self.every, lengths, self.every)
+        grid = layout.place(z)
+        grid = torch.cat([grid, grid.new_zeros(grid.shape[0], -grid.shape[1] % self.every, grid.shape[2])], dim=1)
+        running = grid.unflatten(1, (-1, self.every)).cumsum(2)
+        if sums is not None:
+            first = torch.arange(running.shape[1]) == (layout.offset // self.every)[:, None]
+            running = running + torch.where(
+                first.to(z.device)[:, :, None, None], sums[:, None, None, :], torch.zeros((), dtype=z.dtype, device=z.device)
+            )
+        place = torch.arange(1, self.every + 1, device=z.device, dtype=z.dtype)
+        mean = layout.take((running / place[:, None]).flatten(1, 2), z.shape[1])
+        over = ((clock + lengths) % self.every == 0).to(z.device)
+        last = (layout.end - 1).clamp(min=0)
+        left = running.flatten(1, 2)[torch.arange(z.shape[0], device=z.device), last.to(z.device)]
+        return mean, torch.where(over[:, None], torch.zeros_like(left), left)

@@ -1,0 +1,173 @@
+"""The memory layer."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from retain.core.contracts import AbstractEngine
+from retain.core.errors import StateMismatch
+from retain.core.rule import MemoryRule
+from retain.core.shapes import Stream, TokenMask
+from retain.core.state import MemoryState
+from retain.core.tokens import Tokens
+from retain.engines import select
+from retain.memory import presets
+
+from .gates import Gates
+from .output import Output
+from .projections import Projections
+from .rows import Rows
+
+
+class NeuralMemory(nn.Module):
+    r"""A layer whose state is the weights of a small network, rewritten by gradient steps while it reads.
+
+    $(q_t, k_t, v_t, \theta_t, \eta_t, \alpha_t) = f(x_t)$; the memory takes a step towards $M(k_t) = v_t$ and answers $y_t = M(q_t)$, as its ``rule``
+    says. Gradients flow through every write, so the slow weights, and the memory's initial weights, learn how to be rewritten.
+
+    Symbols: ``lr`` $\theta$, ``momentum`` $\eta$, ``retain`` $1-\alpha$. Source: Titans section 3 with the data flow of section 4.4.
+
+    Args:
+        dim: Width of the stream.
+        heads: Memories side by side, each with its own weights.
+        head_dim: Width of a head; ``dim // heads`` unless given.
+        rule: What the memory is, holds, lets go, and how it moves.
+        gates: How tokens become rates of learning and forgetting.
+        projections: How tokens become queries, keys and values.
+        output: What becomes of the memory's answer.
+        engine: ``"auto"``, an engine's name, or an engine; never changes the answer.
+
+    Raises:
+        ValueError: ``heads`` does not divide ``dim`` and no ``head_dim`` is given, or parts do not fit each other.
+        EngineRefusal: The engine asked for does not run the rule.
+
+    Examples:
+        >>> memory = NeuralMemory(16, heads=2)
+        >>> x = torch.randn(1, 100, 16)
+        >>> whole, _ = memory(x)
+        >>> first, state = memory(x[:, :37])
+        >>> second, state = memory(x[:, 37:], state)
+        >>> torch.allclose(whole, torch.cat([first, second], dim=1), atol=1e-5)
+        True
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        *,
+        heads: int = 1,
+        head_dim: int | None = None,
+        rule: MemoryRule | None = None,
+        gates: Gates = Gates(),  # noqa: B008  frozen values, not calls with an effect
+        projections: Projections = Projections(),  # noqa: B008
+        output: Output = Output(),  # noqa: B008
+        engine: str | AbstractEngine = "auto",
+    ) -> None:
+        super().__init__()
+        if heads < 1 or (head_dim is None and dim % heads):
+            raise ValueError(f"heads must be positive and divide dim unless head_dim is given, got heads={heads} and dim={dim}.")
+        self.dim, self.heads, self.head_dim = dim, heads, head_dim or dim // heads
+        self.rule = presets.titans() if rule is None else rule
+        self.engine = select(self.rule, engine)
+        self.projections = projections.build(dim, heads, self.head_dim)
+        self.gates = gates.build(dim, heads, self.head_dim, projections.pairs, self.rule)
+        self.output = output.build(dim, heads, self.head_dim)
+        fresh = self.rule.structure.init(heads, self.head_dim, self.head_dim)
+        self.initial = nn.ParameterDict({name: nn.Parameter(weight) for name, weight in fresh.items()})
+
+    def start(self, batch: int) -> MemoryState:
+        """The state before the first token of ``batch`` streams: the learnt initial memory in every row, in float32 or better."""
+        weights = {name: w.to(torch.promote_types(w.dtype, torch.float32)) for name, w in self.initial.items()}
+        return MemoryState.start(self.rule, weights, batch)
+
+    def reset(self, state: MemoryState, rows: Tensor) -> MemoryState:
+        """``state`` with the rows of a mask [batch] back at the start of their streams."""
+        state = self._with_buffers(state)
+        return MemoryState.where(rows, self._with_buffers(self.start(state.batch)), state)
+
+    def write_cost(self, x: Stream) -> Tensor:
+        """How open the learning and forgetting gates stand on these tokens, from 0 to 2: a scalar to add to the outer loss (ours, not the papers')."""
+        return self.gates.cost(x)
+
+    def forward(
+        self,
+        x: Stream,
+        state: MemoryState | None = None,
+        *,
+        mask: TokenMask | None = None,
+        cu_seqlens: Tensor | None = None,
+        write: bool = True,
+        write_mask: TokenMask | None = None,
+        return_surprise: bool = False,
+    ) -> tuple[Tensor, MemoryState] | tuple[Tensor, MemoryState, Tensor]:
+        """Read a stretch of each row's stream, and go on exactly where ``state`` stopped.
+
+        Args:
+            x: Tokens [batch, time, dim].
+            state: What the stretch before this one left behind; None at the start of a stream.
+            mask: True where there is a token, False where there is padding [batch, time]. Padding leaves no trace, wherever it lies; its outputs are zero.
+            cu_seqlens: Bounds of sequences packed behind each other into one row ``x`` [1, time, dim], as in ``[0, 3, 10]``; each is a row of the state.
+            write: False reads only: the memory answers as it stands, and the state comes back unchanged.
+            write_mask: True where a token is stored. The others are read at and seen by the convolution, and the clock passes them, but the memory takes
+                no step for them.
+            return_surprise: Whether to return each token's surprise as well.
+
+        Returns:
+            Outputs [batch, time, dim], the state behind the stretch and, if asked for, the surprise [batch, time, heads]: the attentional bias' loss of
+            each token at the weights where its gradient was taken.
+
+        Raises:
+            StateMismatch: The state belongs to another layer or another number of rows.
+            ValueError: Shapes do not fit.
+        """
+        if x.shape[-1] != self.dim:
+            raise ValueError(f"this memory reads a stream of width {self.dim}, got x of shape {list(x.shape)}.")
+        rows = Rows.of(x, mask, cu_seqlens)
+        x_rows = rows.gather(x)
+        before = self._checked(state, x_rows.shape[0])
+        writes = None if write_mask is None else rows.gather(write_mask)
+        if not write:
+            writes = torch.zeros(x_rows.shape[:2], dtype=torch.bool, device=x.device)
+        y, after, surprise = self._read(x_rows, before, rows.lengths, writes)
+        after = after if write else before
+        y = rows.scatter(y)
+        return (y, after, rows.scatter(surprise)) if return_surprise else (y, after)
+
+    def _read(self, x: Tensor, state: MemoryState, lengths: Tensor, writes: Tensor | None) -> tuple[Tensor, MemoryState, Tensor]:
+        exact = next(iter(state.accumulator.values())).dtype
+        q, k, v, tail = self.projections(x, state.buffers.get("tail"), lengths)
+        gates, sums = self.gates(x, state.buffers.get("gates"), state.clock, lengths)
+        tokens = Tokens(q=q, k=k, v=v, **gates).map(lambda t: t.to(exact))
+        y, after, surprise = self.engine.run(self.rule, replace(tokens, write=writes), state, lengths)
+        buffers = {name: buffer for name, buffer in (("tail", tail), ("gates", sums)) if buffer is not None}
+        return self.output(y, x), replace(after, buffers=buffers), surprise
+
+    def _with_buffers(self, state: MemoryState) -> MemoryState:
+        """The state with the buffers that it will have once it has read something: all zero at the start of a stream."""
+        if state.buffers:
+            return state
+        like, conv = self.gates.weight, self.projections.conv
+        sizes = {
+            "tail": None if conv is None else (conv.width - 1, conv.weight.shape[1]),
+            "gates": (self.gates.pooled,) if self.gates.pooled else None,
+        }
+        return replace(state, buffers={name: like.new_zeros(state.batch, *size) for name, size in sizes.items() if size is not None})
+
+    def _checked(self, state: MemoryState | None, batch: int) -> MemoryState:
+        if state is None:
+            return self.start(batch)
+        if state.batch != batch:
+            raise StateMismatch(
+                f"the state has {state.batch} rows and the input {batch}. Choose rows with state[...], or start a state with memory.start({batch})."
+            )
+        expected = {name: (batch, *w.shape) for name, w in self.initial.items()}
+        got = {name: tuple(w.shape) for name, w in state.accumulator.items()}
+        if got != expected or len(state.moments) != self.rule.learner.moments:
+            raise StateMismatch(
+                f"the state is not one of this layer's: it holds weights {got} and {len(state.moments)} moments, "
+                f"this layer's has {expected} and {self.rule.learner.moments}."
+            )
+        return state

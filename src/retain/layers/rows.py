@@ -1,0 +1,65 @@
+"""Padding and packing: streams as they come in a batch, and as rows of real tokens only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from retain.numerics.ragged import gather
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Where the real tokens of each row lie in the batch that was handed in.
+
+    ``index[b, i]`` is the place, in the flattened batch, of the i-th real token of row b; None if the batch is made of rows of real tokens as it is.
+    """
+
+    shape: tuple[int, int]
+    lengths: Tensor  # [rows], on the host
+    index: Tensor | None  # [rows, longest], on the host
+
+    @classmethod
+    def of(cls, x: Tensor, mask: Tensor | None, cu_seqlens: Tensor | None) -> Rows:
+        batch, time = x.shape[:2]
+        if cu_seqlens is not None:
+            return cls._packed(x, mask, cu_seqlens.cpu())
+        if mask is None:
+            return cls((batch, time), torch.full((batch,), time), None)
+        if mask.shape != (batch, time) or mask.dtype != torch.bool:
+            raise ValueError(f"mask must be a bool tensor of shape [batch, time] = {[batch, time]}, got {mask.dtype} {list(mask.shape)}.")
+        real = mask.cpu()
+        lengths = real.sum(1)
+        order = (~real).to(torch.int8).argsort(dim=1, stable=True)[:, : int(lengths.max()) if batch else 0]
+        return cls((batch, time), lengths, order + torch.arange(batch)[:, None] * time)
+
+    @classmethod
+    def _packed(cls, x: Tensor, mask: Tensor | None, bounds: Tensor) -> Rows:
+        batch, time = x.shape[:2]
+        ordered = bounds.ndim == 1 and len(bounds) > 1 and int(bounds[0]) == 0 and int(bounds[-1]) == time and bool((bounds.diff() >= 0).all())
+        if batch != 1 or mask is not None or not ordered:
+            raise ValueError(
+                f"cu_seqlens needs one row of tokens, no mask, and bounds that rise from 0 to time={time}; got {batch} rows, "
+                f"{'a' if mask is not None else 'no'} mask and bounds {bounds.tolist()}."
+            )
+        lengths = bounds.diff().long()
+        return cls((batch, time), lengths, bounds[:-1, None].long() + torch.arange(int(lengths.max())))
+
+    def gather(self, x: Tensor) -> Tensor:
+        """[batch, time, ...] as rows of real tokens [rows, longest, ...], zero behind a row's last one."""
+        if self.index is None:
+            return x
+        alive = torch.arange(self.index.shape[1]) < self.lengths[:, None]
+        flat = x.flatten(0, 1)
+        return gather(flat.unsqueeze(0).expand(len(self.lengths), *flat.shape), torch.where(alive, self.index, 0), alive)
+
+    def scatter(self, rows: Tensor) -> Tensor:
+        """The inverse of ``gather``; zero where there was no token."""
+        if self.index is None:
+            return rows
+        alive = torch.arange(self.index.shape[1]) < self.lengths[:, None]
+        flat = rows.new_zeros(self.shape[0] * self.shape[1], *rows.shape[2:])
+        where = self.index[alive].to(rows.device)
+        return flat.index_copy(0, where, rows[alive.to(rows.device)]).unflatten(0, self.shape)
