@@ -15,5 +15,7 @@ from .memory import learner as learner
 from .memory import presets as presets
 from .memory import retention as retention
 from .memory import structure as structure
+from .storage import load_state as load_state
+from .storage import save_state as save_state
 
 __version__ = _version("retain")

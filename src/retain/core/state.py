@@ -147,14 +147,14 @@ class MemoryState:
         return each(lambda a, b: (a - b).flatten(2).norm(dim=-1), self.accumulator, other.accumulator)
 
 
-_HOST = {"clock", "pending.count"}
+_HOST = {"clock", "pending/count"}
 
 
 def _map(value: Any, function: Callable[[str, Tensor], Tensor], path: str = "") -> Any:
     """``value`` rebuilt with ``function`` applied to each tensor in it and the path that leads there."""
 
     def inner(name: object, item: Any) -> Any:
-        return _map(item, function, f"{path}.{name}" if path else str(name))
+        return _map(item, function, f"{path}/{name}" if path else str(name))
 
     if isinstance(value, Tensor):
         return function(path, value)
