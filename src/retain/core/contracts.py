@@ -52,6 +52,12 @@ class AbstractStructure(ABC):
         """The largest inner rate, for the half squared loss and no momentum, at which one token seen again and again stays stable."""
 
 
+class AbstractMatrix(AbstractStructure):
+    """A structure that is one linear map and nothing else: ``read`` is ``weights.linear(weight, x)``."""
+
+    weight: str = "w"
+
+
 class AbstractBias(ABC):
     """The attentional bias: what the memory is asked to hold."""
 
@@ -67,15 +73,31 @@ class AbstractBias(ABC):
 class AbstractAffineBias(AbstractBias):
     """A bias whose gradient is affine in the prediction: ``grad(y, v) = slope * y - pull * v``."""
 
-    slope: float
-    pull: float
+    @property
+    @abstractmethod
+    def slope(self) -> float:
+        """What multiplies the prediction."""
+
+    @property
+    @abstractmethod
+    def pull(self) -> float:
+        """What multiplies the value."""
 
 
 class AbstractRetention(ABC):
     """The retention gate: what the memory lets go. An accumulator ``A`` is kept; the weights are what it exposes."""
 
+    grad_at: Literal["previous", "decayed"] = "previous"
+
     def why_not(self, update_every: int | None) -> str | None:
         """None if the gate has a meaning with boundaries this far apart, else a sentence that says why not."""
+        if self.grad_at not in ("previous", "decayed"):
+            return f"grad_at must be 'previous' or 'decayed', got {self.grad_at!r}."
+        if self.grad_at == "decayed" and update_every != 1:
+            return (
+                f"gradients at the decayed memory need update_every=1, got {update_every}: between boundaries the memory that decays is not the one "
+                "whose gradient is taken. Use grad_at='previous'."
+            )
         return None
 
     @property
@@ -97,7 +119,7 @@ class AbstractRetention(ABC):
 
     def gradient_point(self, anchor: Params, step: Step) -> Params:
         """The weights at which a token's gradient is taken, given those exposed at the last boundary."""
-        return anchor
+        return anchor if self.grad_at == "previous" else self.keep(anchor, step)
 
 
 class AbstractScalarRetention(AbstractRetention):
@@ -106,6 +128,14 @@ class AbstractScalarRetention(AbstractRetention):
     @abstractmethod
     def ratio(self, retain: Tensor | None, like: Tensor) -> Tensor:
         """The factor of each step, shaped like ``like``."""
+
+
+class AbstractChannelRetention(AbstractRetention):
+    """Retention that multiplies each row of a matrix memory (a channel of the keys) by a number of its own, and exposes it as it is."""
+
+    @abstractmethod
+    def ratio(self, retain: Tensor | None) -> Tensor:
+        """The factors of each step [..., channels]."""
 
 
 class Response(NamedTuple):
@@ -145,6 +175,10 @@ class AbstractLinearLearner(AbstractLearner):
     @abstractmethod
     def response(self, steps: Step, active: Tensor) -> Response:
         """The learner over n steps at once. ``steps`` holds gates [..., n, ...]; a step that is not ``active`` [..., n] does not happen."""
+
+
+class AbstractPlainLearner(AbstractLinearLearner):
+    """A learner without moments that moves by minus the gradient."""
 
 
 class AbstractEngine(ABC):

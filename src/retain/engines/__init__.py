@@ -1,5 +1,7 @@
 """Engines: each runs a rule in its own way, and none changes the answer."""
 
+from .delta import Delta as Delta
 from .dual import Dual as Dual
+from .materialised import Materialised as Materialised
 from .recurrent import Recurrent as Recurrent
 from .select import select as select

@@ -12,6 +12,8 @@ from retain.core.rule import MemoryRule
 from retain.core.tokens import Step, Tokens
 from retain.numerics import products, running
 
+from .heads import heads_first
+
 
 @dataclass(frozen=True)
 class Coefficients:
@@ -45,11 +47,6 @@ def tabulate(rule: MemoryRule, steps: Step, active: Tensor) -> Coefficients:
     )
 
 
-def heads_first(x: Tensor) -> Tensor:
-    """[batch, time, heads, ...] as [batch * heads, time, ...]."""
-    return x.transpose(1, 2).flatten(0, 1)
-
-
 def steps_of(rule: MemoryRule, tokens: Tokens) -> tuple[Step, Tensor]:
     """The gates of each step of tokens that lie on a grid of whole steps [N, n, ...], and which steps are active [N, n]."""
     every, heads = rule.step_every, tokens.k.shape[2]
@@ -66,3 +63,9 @@ def fill_step(tokens: Tokens, every: int) -> Tokens:
         return tokens
     tokens = replace(tokens, write=tokens.written)
     return tokens.map(lambda x: torch.cat([x, x.new_zeros(x.shape[0], missing, *x.shape[2:])], dim=1))
+
+
+def shares_of(tokens: Tokens) -> Tensor:
+    """The weight of each cell in its step: its learning rate, or nothing if it is not written [N, 1, cells]."""
+    lr = tokens.lr if tokens.write is None else tokens.lr * tokens.write[:, :, None, None]
+    return heads_first(lr).flatten(1).unsqueeze(1)

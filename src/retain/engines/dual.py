@@ -14,13 +14,13 @@ from retain.core.rule import MemoryRule
 from retain.core.shapes import Params
 from retain.core.state import MemoryState
 from retain.core.tokens import Tokens
-from retain.core.trees import each, pick
 from retain.numerics import Layout, recompute
 from retain.numerics.ragged import gather, join, trim
 
-from .coefficients import Coefficients, fill_step, heads_first, steps_of, tabulate
+from .coefficients import Coefficients, fill_step, shares_of, steps_of, tabulate
 from .factored import DualReader, Factors, capture, fold
-from .stream import Joined, pending_after
+from .heads import cells_first, cut_rows, flat, heads_first, per_token, pick_rows, tokens_first, unflat
+from .stream import Joined, moves_anchor, pending_after, tile_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +48,7 @@ class Dual(AbstractEngine):
             return f"dual needs a learner that is linear in the gradients; {type(rule.learner).__name__} is not."
         if not isinstance(rule.retention, AbstractScalarRetention):
             return f"dual needs retention that multiplies the whole memory by one number; {type(rule.retention).__name__} does not."
-        if getattr(rule.retention, "grad_at", "previous") == "decayed":
+        if rule.retention.grad_at == "decayed":
             return "dual takes all gradients of a segment at one point; gradients at the decayed memory are taken at another point for each token."
         return None
 
@@ -56,19 +56,11 @@ class Dual(AbstractEngine):
         if tokens.time == 0:
             return tokens.v[:, :, :, 0], state, tokens.lr.sum(-1)
         joined = Joined.of(tokens, state, lengths)
-        tile = self._tile(rule)
+        tile = tile_of(rule, self.tile)
         period = rule.step_every if rule.update_every is None else tile
         layout = Layout(state.folded % period, joined.lengths, tile)
         work = _Work(rule, state, joined, layout, self.backprop)
         return work.within_one_tile() if layout.tiles == 1 else work.across_tiles(self.recompute)
-
-    def _tile(self, rule: MemoryRule) -> int:
-        """The largest tile of whole steps, no larger than asked, that cuts a segment into equal parts."""
-        whole, every = rule.update_every, rule.step_every
-        largest = max(1, self.tile // every) * every
-        if whole is None:
-            return largest
-        return max((t for t in range(every, min(whole, largest) + 1, every) if whole % t == 0), default=whole)
 
 
 @dataclass(frozen=True)
@@ -84,18 +76,18 @@ class _Work:
     def within_one_tile(self) -> tuple[Tensor, MemoryState, Tensor]:
         """Few tokens, perhaps one: take the gradients of the new ones only, and join them to those that the state keeps."""
         rule, state, joined, layout = self.rule, self.state, self.joined, self.layout
-        anchor, states = _flat(state.anchor), [_flat(p) for p in (state.accumulator, *state.moments)]
+        anchor, states = flat(state.anchor), [flat(p) for p in (state.accumulator, *state.moments)]
         pairs, kept = joined.tokens.k.shape[3], None if state.pending is None else state.pending.factors
         fresh = joined.before if kept or state.pending is None else torch.zeros_like(joined.before)
         time = joined.time if kept or state.pending is None else joined.tokens.time
-        k, v = (_cells(trim(x, fresh, time)) for x in (joined.tokens.k, joined.tokens.v))
+        k, v = (cells_first(trim(x, fresh, time)) for x in (joined.tokens.k, joined.tokens.v))
         factors, loss = capture(rule, anchor, k, v)
         if kept:
             count = joined.before.repeat_interleave(joined.tokens.k.shape[2]) * pairs
             factors = {n: tuple(join(a.flatten(0, 1), count, b) for a, b in zip(kept[n], factors[n], strict=True)) for n in factors}
         placed = fill_step(replace(joined.tokens, q=None, write=joined.tokens.written).map(layout.place), rule.step_every)
         table = tabulate(rule, *steps_of(rule, placed))
-        shares = _shares(placed, rule)
+        shares = shares_of(placed)
         cells = {n: tuple(_on_grid(f, layout, pairs, placed.time) for f in parts) for n, parts in factors.items()}
 
         heads = joined.tokens.k.shape[2]
@@ -113,7 +105,7 @@ class _Work:
         else:
             after = states
         count = torch.where(complete, 0, joined.lengths)
-        surprise = _tokens_first(_per_token(loss, pairs), heads)
+        surprise = tokens_first(per_token(loss, pairs), heads)
         if time != joined.time:
             surprise = trim(surprise, joined.before, joined.time)
         waiting = {n: tuple(f.unflatten(0, (-1, heads)) for f in parts) for n, parts in factors.items()}
@@ -126,7 +118,7 @@ class _Work:
         placed = tokens.map(layout.place)
         whole = _pad(placed, layout.tiles * layout.tile - placed.time)
         heads, size = placed.k.shape[2], layout.tile
-        anchor, states = _flat(state.anchor), [_flat(p) for p in (state.accumulator, *state.moments)]
+        anchor, states = flat(state.anchor), [flat(p) for p in (state.accumulator, *state.moments)]
         outputs, losses, last = [], [], None
         learning = torch.is_grad_enabled()
         span = group if group and learning and layout.tiles > group else layout.tiles
@@ -144,8 +136,8 @@ class _Work:
             outputs.append(y)
             losses.append(loss)
         complete = layout.end == layout.tiles * size
-        y, surprise = torch.cat(outputs, dim=1), _tokens_first(torch.cat(losses, dim=1), heads)
-        y = layout.take(_tokens_first(y, heads), joined.tokens.time)
+        y, surprise = torch.cat(outputs, dim=1), tokens_first(torch.cat(losses, dim=1), heads)
+        y = layout.take(tokens_first(y, heads), joined.tokens.time)
         y, surprise = (trim(x, joined.before, joined.time) for x in (y, layout.take(surprise, joined.tokens.time)))
         count = torch.where(complete, 0, _in_last_tile(layout))
         waiting: Mapping[str, tuple[Tensor, ...]] = {}
@@ -154,18 +146,9 @@ class _Work:
             waiting = {n: tuple(f[:, f.shape[1] - width :].unflatten(0, (-1, heads)) for f in parts) for n, parts in last.items()}
         return self._finish(heads_first(y), surprise, anchor, states, complete, count, waiting)
 
-    def moves_anchor(self, tile: int) -> Tensor:
-        """The rows [batch] for which a boundary lies at the end of this tile."""
-        layout, every = self.layout, self.rule.update_every
-        begun = tile * layout.tile + layout.tile > layout.offset
-        if every is None:
-            return torch.zeros_like(begun)
-        clock = self.state.folded + (tile + 1) * layout.tile - layout.offset
-        return begun & (clock % every == 0)
-
     def _fold(self, states: list[Params], cells: Factors, table: Coefficients, shares: Tensor, pairs: int, rows: Tensor) -> list[Params]:
         new = fold(states, cells, table.next_states, _spread(table.next_steps, self.rule, pairs) * shares)
-        return _pick(rows, new, states)
+        return pick_rows(rows, new, states)
 
     def _finish(
         self, y: Tensor, surprise: Tensor, anchor: Params, states: list[Params], complete: Tensor, count: Tensor, waiting: Factors
@@ -173,15 +156,15 @@ class _Work:
         state, joined, layout = self.state, self.joined, self.layout
         heads = joined.tokens.k.shape[2]
         if layout.tiles == 1:
-            moved = complete & self.moves_anchor(0)
+            moved = moves_anchor(self.rule, state, layout, 0)
             if bool(moved.any()):
-                states = _cut(states, moved) if self.backprop == "segment" else states
-                anchor = _pick(moved, [states[0]], [anchor])[0]
-        back = [each(lambda w: w.unflatten(0, (-1, heads)), part) for part in (anchor, *states)]
+                states = cut_rows(moved, states) if self.backprop == "segment" else states
+                anchor = pick_rows(moved, [states[0]], [anchor])[0]
+        back = [unflat(part, heads) for part in (anchor, *states)]
         clock = state.clock + joined.lengths - joined.before
         pending = pending_after(joined, count, waiting)
         after = replace(state, anchor=back[0], accumulator=back[1], moments=tuple(back[2:]), clock=clock, pending=pending)
-        return _tokens_first(y, heads), after, surprise
+        return tokens_first(y, heads), after, surprise
 
 
 class _Passage:
@@ -218,25 +201,25 @@ class _Passage:
             active.unflatten(1, (amount, n)),
         )
         of_states, of_cells = _rows(table, rule, size)
-        shares = _shares(tokens, rule).unflatten(-1, (amount, -1)).transpose(1, 2)
+        shares = shares_of(tokens).unflatten(-1, (amount, -1)).transpose(1, 2)
         of_cells = (_spread(of_cells, rule, pairs) * shares).unbind(1)
         next_cells = (_spread(table.next_steps, rule, pairs) * shares).unbind(1)
         of_states, next_states = of_states.unbind(1), table.next_states.unbind(1)
-        q, k, v = heads_first(tokens.q).split(size, 1), _cells(tokens.k).split(size * pairs, 1), _cells(tokens.v).split(size * pairs, 1)
+        q, k, v = heads_first(tokens.q).split(size, 1), cells_first(tokens.k).split(size * pairs, 1), cells_first(tokens.v).split(size * pairs, 1)
         outputs, losses = [], []
         for i, tile in enumerate(self.tiles):
             there = min(size, self.cells - tile * size)
             factors, loss = capture(rule, anchor, k[i][:, : there * pairs], v[i][:, : there * pairs])
             reader = DualReader(states, factors, of_states[i][:, :there], of_cells[i][:, :there, : there * pairs])
             outputs.append(rule.structure.read(reader, q[i][:, :there]))
-            losses.append(_per_token(loss, pairs))
+            losses.append(per_token(loss, pairs))
             complete = work.layout.end >= (tile + 1) * size
             if bool(complete.any()):
-                states = _pick(complete, fold(states, factors, next_states[i], next_cells[i][..., : there * pairs]), states)
-                moved = complete & work.moves_anchor(tile)
+                states = pick_rows(complete, fold(states, factors, next_states[i], next_cells[i][..., : there * pairs]), states)
+                moved = moves_anchor(rule, work.state, work.layout, tile)
                 if bool(moved.any()):
-                    states = _cut(states, moved) if work.backprop == "segment" else states
-                    anchor = _pick(moved, [states[0]], [anchor])[0]
+                    states = cut_rows(moved, states) if work.backprop == "segment" else states
+                    anchor = pick_rows(moved, [states[0]], [anchor])[0]
             if tile == work.layout.tiles - 1:
                 self.last = factors
         weights = [part[name] for part in (anchor, *states) for name in self.names]
@@ -258,29 +241,6 @@ def _spread(of_steps: Tensor, rule: MemoryRule, pairs: int) -> Tensor:
     return of_steps if each_step == 1 else of_steps.repeat_interleave(each_step, dim=-1)
 
 
-def _shares(tokens: Tokens, rule: MemoryRule) -> Tensor:
-    """The weight of each cell in its step: its learning rate, or nothing if it is not written [N, 1, cells]."""
-    lr = tokens.lr if tokens.write is None else tokens.lr * tokens.write[:, :, None, None]
-    return heads_first(lr).flatten(1).unsqueeze(1)
-
-
-def _cells(x: Tensor) -> Tensor:
-    """[batch, time, heads, pairs, width] as [batch * heads, time * pairs, width]."""
-    return x.transpose(1, 2).flatten(2, 3).flatten(0, 1)
-
-
-def _flat(params: Params) -> Params:
-    return each(lambda w: w.flatten(0, 1), params)
-
-
-def _tokens_first(x: Tensor, heads: int) -> Tensor:
-    return x.unflatten(0, (-1, heads)).transpose(1, 2)
-
-
-def _per_token(loss: Tensor, pairs: int) -> Tensor:
-    return loss if pairs == 1 else loss.unflatten(1, (-1, pairs)).sum(-1)
-
-
 def _on_grid(x: Tensor, layout: Layout, pairs: int, cells: int) -> Tensor:
     """Factors of joined tokens [N, tokens * pairs, width] at the cells of their tokens [N, cells * pairs, width]."""
     times = x.shape[0] // layout.phase.shape[0]
@@ -300,15 +260,3 @@ def _pad(tokens: Tokens, missing: int) -> Tokens:
         return tokens
     tokens = replace(tokens, write=tokens.written)
     return tokens.map(lambda x: torch.cat([x, x.new_zeros(x.shape[0], missing, *x.shape[2:])], dim=1))
-
-
-def _pick(rows: Tensor, yes: list[Params], no: list[Params]) -> list[Params]:
-    if bool(rows.all()):
-        return yes
-    times = next(iter(no[0].values())).shape[0] // rows.shape[0]
-    spread = rows.repeat_interleave(times)
-    return [pick(spread.to(next(iter(b.values())).device), a, b) for a, b in zip(yes, no, strict=True)]
-
-
-def _cut(states: list[Params], rows: Tensor) -> list[Params]:
-    return _pick(rows, [each(torch.Tensor.detach, s) for s in states], states)

@@ -6,10 +6,13 @@ from retain.core.contracts import AbstractEngine
 from retain.core.errors import EngineRefusal
 from retain.core.rule import MemoryRule
 
+from .delta import Delta
 from .dual import Dual
+from .materialised import Materialised
 from .recurrent import Recurrent
 
-ENGINES: tuple[AbstractEngine, ...] = (Dual(), Recurrent())  # the fastest first; the last one runs everything
+ENGINES: tuple[AbstractEngine, ...] = (Delta(), Dual(), Materialised(), Recurrent())  # the fastest first, but for long steps
+LONG_STEP = 32  # tokens a step from which weights written out cost less than attention over the cells
 
 
 def select(rule: MemoryRule, engine: str | AbstractEngine = "auto") -> AbstractEngine:
@@ -29,7 +32,8 @@ def select(rule: MemoryRule, engine: str | AbstractEngine = "auto") -> AbstractE
         'dual'
     """
     if engine == "auto":
-        return next(e for e in ENGINES if e.why_not(rule) is None)
+        willing = [e for e in ENGINES if e.why_not(rule) is None]
+        return next((e for e in willing if rule.step_every >= LONG_STEP and isinstance(e, Materialised)), willing[0])
     if isinstance(engine, str):
         named = {e.name: e for e in ENGINES}
         if engine not in named:
@@ -37,6 +41,6 @@ def select(rule: MemoryRule, engine: str | AbstractEngine = "auto") -> AbstractE
         engine = named[engine]
     reason = engine.why_not(rule)
     if reason is not None:
-        willing = ", ".join(repr(e.name) for e in ENGINES if e.why_not(rule) is None)
-        raise EngineRefusal(f"{reason} Engines that run this rule: {willing}.")
+        others = ", ".join(repr(e.name) for e in ENGINES if e.why_not(rule) is None)
+        raise EngineRefusal(f"{reason} Engines that run this rule: {others}.")
     return engine

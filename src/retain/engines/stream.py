@@ -8,8 +8,10 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from retain.core.rule import MemoryRule
 from retain.core.state import MemoryState, Pending
 from retain.core.tokens import Tokens
+from retain.numerics import Layout
 from retain.numerics.ragged import gather, join, trim
 
 
@@ -65,3 +67,21 @@ def pending_after(joined: Joined, count: Tensor, factors: Mapping[str, tuple[Ten
         alive = cell < count[:, None]
         kept = tokens.map(lambda x: gather(x, torch.where(alive, cell + index[:, None], 0), alive))
     return Pending(tokens=kept, count=count, factors=factors or {})
+
+
+def tile_of(rule: MemoryRule, wanted: int) -> int:
+    """The largest tile of whole steps, no larger than wanted, that cuts a segment into equal parts."""
+    whole, every = rule.update_every, rule.step_every
+    largest = max(1, wanted // every) * every
+    if whole is None:
+        return largest
+    return max((t for t in range(every, min(whole, largest) + 1, every) if whole % t == 0), default=whole)
+
+
+def moves_anchor(rule: MemoryRule, state: MemoryState, layout: Layout, tile: int) -> Tensor:
+    """The rows [batch] for which a boundary lies at the end of this tile of a layout that begins with what the state has not folded."""
+    stop, every = (tile + 1) * layout.tile, rule.update_every
+    if every is None:
+        return torch.zeros_like(layout.end, dtype=torch.bool)
+    clock = state.folded + stop - layout.offset
+    return (stop > layout.offset) & (stop <= layout.end) & (clock % every == 0)

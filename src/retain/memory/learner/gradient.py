@@ -5,14 +5,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from retain.core.contracts import AbstractLinearLearner, Response
+from retain.core.contracts import AbstractPlainLearner, Response
 from retain.core.shapes import Params
 from retain.core.tokens import Step
 from retain.core.trees import each
 
 
 @dataclass(frozen=True, kw_only=True)
-class Gradient(AbstractLinearLearner):
+class Gradient(AbstractPlainLearner):
     r"""$\Delta_t = -u_t$: momentary surprise only. Source: Titans equation 8, MIRAS equation 5.
 
     Examples:

@@ -5,15 +5,15 @@ from typing import Literal
 
 from torch import Tensor
 
-from retain.core.contracts import AbstractRetention
+from retain.core.contracts import AbstractChannelRetention
 from retain.core.shapes import Params
 from retain.core.tokens import Step
 
-from .decay import GradAt, given, refuses_boundary
+from .decay import given
 
 
 @dataclass(frozen=True, kw_only=True)
-class ChannelDecay(AbstractRetention):
+class ChannelDecay(AbstractChannelRetention):
     r"""$A_t = \mathrm{Diag}(1 - \alpha_t) A_{t-1} + \Delta_t$, with $\alpha_t$ a vector over the channels of a head.
 
     The gate lies on the axis of a weight that is as wide as a head: the keys' (rows, in our row convention) where both are. Source: GLA and RWKV-7 in
@@ -32,10 +32,7 @@ class ChannelDecay(AbstractRetention):
                  [0.5000]]])}
     """
 
-    grad_at: GradAt = "previous"
-
-    def why_not(self, update_every: int | None) -> str | None:
-        return refuses_boundary(self.grad_at, update_every)
+    grad_at: Literal["previous", "decayed"] = "previous"
 
     @property
     def gate(self) -> Literal["none", "head", "channel"]:
@@ -45,8 +42,8 @@ class ChannelDecay(AbstractRetention):
         retain = given(step.retain, self)
         return {name: _along(name, retain, a) * a for name, a in accumulator.items()}
 
-    def gradient_point(self, anchor: Params, step: Step) -> Params:
-        return anchor if self.grad_at == "previous" else self.keep(anchor, step)
+    def ratio(self, retain: Tensor | None) -> Tensor:
+        return given(retain, self)
 
 
 def _along(name: str, retain: Tensor, weight: Tensor) -> Tensor:

@@ -10,20 +10,6 @@ from retain.core.shapes import Params
 from retain.core.tokens import Step
 from retain.core.trees import each, stretch
 
-GradAt = Literal["previous", "decayed"]
-
-
-def refuses_boundary(grad_at: GradAt, update_every: int | None) -> str | None:
-    """Why gradients at the decayed memory have no meaning with boundaries this far apart, or None if they have."""
-    if grad_at not in ("previous", "decayed"):
-        return f"grad_at must be 'previous' or 'decayed', got {grad_at!r}."
-    if grad_at == "decayed" and update_every != 1:
-        return (
-            f"gradients at the decayed memory need update_every=1, got {update_every}: between boundaries the memory that decays is not the one whose "
-            "gradient is taken. Use grad_at='previous'."
-        )
-    return None
-
 
 @dataclass(frozen=True, kw_only=True)
 class Decay(AbstractScalarRetention):
@@ -43,10 +29,7 @@ class Decay(AbstractScalarRetention):
         {'w': tensor([[[0.5000, 0.5000]]])}
     """
 
-    grad_at: GradAt = "previous"
-
-    def why_not(self, update_every: int | None) -> str | None:
-        return refuses_boundary(self.grad_at, update_every)
+    grad_at: Literal["previous", "decayed"] = "previous"
 
     @property
     def gate(self) -> Literal["none", "head", "channel"]:
@@ -55,9 +38,6 @@ class Decay(AbstractScalarRetention):
     def keep(self, accumulator: Params, step: Step) -> Params:
         retain = given(step.retain, self)
         return each(lambda a: stretch(retain, a) * a, accumulator)
-
-    def gradient_point(self, anchor: Params, step: Step) -> Params:
-        return anchor if self.grad_at == "previous" else self.keep(anchor, step)
 
     def ratio(self, retain: Tensor | None, like: Tensor) -> Tensor:
         return given(retain, self).expand_as(like)

@@ -1,0 +1,127 @@
+"""The engine for everything else, and for steps of many tokens: updates are written out, one for each inner step, and applied one after the other."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from retain.core.contracts import AbstractEngine
+from retain.core.reader import Plain
+from retain.core.rule import MemoryRule
+from retain.core.shapes import Params
+from retain.core.state import MemoryState
+from retain.core.tokens import Step, Tokens
+from retain.core.trees import each
+from retain.numerics import Layout
+
+from .coefficients import fill_step, shares_of, steps_of
+from .factored import Factors, capture
+from .heads import cells_first, cut_rows, flat, heads_first, per_token, pick_rows, tokens_first, unflat
+from .stream import Joined, moves_anchor, pending_after, tile_of, trim
+
+
+@dataclass(frozen=True, kw_only=True)
+class Materialised(AbstractEngine):
+    """Runs every rule whose structure speaks the readers' vocabulary: gradients of a segment together, then step by step as the rule says.
+
+    It builds one set of weights for each inner step, so it is at its best where steps are long.
+
+    Args:
+        tile: Tokens whose gradients are taken together where the rule leaves that open; never changes the answer.
+        backprop: ``"full"`` lets gradients flow through every write; ``"segment"`` cuts them off at each boundary.
+    """
+
+    name = "materialised"
+    tile: int = 256
+    backprop: Literal["full", "segment"] = "full"
+
+    def why_not(self, rule: MemoryRule) -> str | None:
+        return None
+
+    def run(self, rule: MemoryRule, tokens: Tokens, state: MemoryState, lengths: Tensor | None = None) -> tuple[Tensor, MemoryState, Tensor]:
+        if tokens.time == 0:
+            return tokens.v[:, :, :, 0], state, tokens.lr.sum(-1)
+        joined, every = Joined.of(tokens, state, lengths), rule.step_every
+        size = tile_of(rule, self.tile)
+        period = every if rule.update_every is None else size
+        layout = Layout(state.folded % period, joined.lengths, size)
+        heads, pairs = tokens.k.shape[2:4]
+        placed = replace(joined.tokens, write=joined.tokens.written).map(layout.place)
+        anchor, states = flat(state.anchor), [flat(part) for part in (state.accumulator, *state.moments)]
+        outputs, losses = [], []
+        for tile in range(layout.tiles):
+            start, stop = tile * size, min((tile + 1) * size, placed.time)
+            here = placed.map(lambda x, a=start, b=stop: x[:, a:b])
+            steps, active = steps_of(rule, fill_step(here, every))
+            active = active.bool() & _complete(layout, start, every, active.shape[1]).repeat_interleave(heads, dim=0).to(active.device)
+            point = rule.retention.gradient_point(anchor, _at(steps, 0))
+            factors, loss = capture(rule, point, cells_first(here.k), cells_first(here.v))
+            updates = _updates(factors, shares_of(here), every * pairs)
+            y, states = _walk(rule, states, updates, steps, active, heads_first(_queries(here)))
+            outputs.append(y)
+            losses.append(per_token(loss, pairs))
+            moved = moves_anchor(rule, state, layout, tile)
+            if bool(moved.any()):
+                states = cut_rows(moved, states) if self.backprop == "segment" else states
+                anchor = pick_rows(moved, [rule.retention.expose(states[0])], [anchor])[0]
+        y, surprise = (tokens_first(torch.cat(parts, dim=1), heads) for parts in (outputs, losses))
+        y, surprise = (trim(layout.take(x, joined.tokens.time), joined.before, joined.time) for x in (y, surprise))
+        back = [unflat(part, heads) for part in (anchor, *states)]
+        clock = state.clock + joined.lengths - joined.before
+        after = replace(state, anchor=back[0], accumulator=back[1], moments=tuple(back[2:]), clock=clock)
+        return y, replace(after, pending=pending_after(joined, clock % every)), surprise
+
+
+def _complete(layout: Layout, start: int, every: int, steps: int) -> Tensor:
+    """Which steps of a tile that begins at a cell have all their tokens, row by row [batch, steps]."""
+    return start + every * torch.arange(1, steps + 1) <= layout.end[:, None]
+
+
+def _queries(tokens: Tokens) -> Tensor:
+    assert tokens.q is not None
+    return tokens.q
+
+
+def _updates(factors: Factors, shares: Tensor, cells: int) -> list[Params]:
+    """The weighted sum of the gradients of each step: a list over steps of weights [N, ...]."""
+    written: dict[str, tuple[Tensor, ...]] = {}
+    for name, parts in factors.items():
+        weighted = parts[-1] * shares.transpose(1, 2)
+        missing = -weighted.shape[1] % cells
+        blocks = [torch.nn.functional.pad(x, (0, 0, 0, missing)).unflatten(1, (-1, cells)) for x in (*parts[:-1], weighted)]
+        total = blocks[0].sum(2) if len(parts) == 1 else blocks[0].transpose(2, 3) @ blocks[1]
+        written[name] = total.unbind(1)
+    return [{name: parts[j] for name, parts in written.items()} for j in range(len(next(iter(written.values()))))]
+
+
+def _walk(rule: MemoryRule, states: list[Params], updates: list[Params], steps: Step, active: Tensor, q: Tensor) -> tuple[Tensor, list[Params]]:
+    """Step after step: answer the queries that read before the step, then take it."""
+    every, time = rule.step_every, q.shape[1]
+    outputs, done = [], 0
+    for j, update in enumerate(updates):
+        until = min(time, (j + 1) * every - (rule.reads == "after"))
+        outputs.append(_read(rule, states[0], q[:, done:until]))
+        done = until
+        states = _step(rule, states, update, _at(steps, j), active[:, j])
+    outputs.append(_read(rule, states[0], q[:, done:]))
+    return torch.cat(outputs, dim=1), states
+
+
+def _step(rule: MemoryRule, states: list[Params], update: Params, step: Step, active: Tensor) -> list[Params]:
+    if not bool(active.any()):
+        return states
+    accumulator, moments = states[0], tuple(states[1:])
+    moved = rule.learner.accumulate(moments, update, step)
+    new = [each(torch.add, rule.retention.keep(accumulator, step), rule.learner.expose(moved, update, step)), *moved]
+    return pick_rows(active, new, states)
+
+
+def _read(rule: MemoryRule, accumulator: Params, q: Tensor) -> Tensor:
+    return rule.structure.read(Plain(rule.retention.expose(accumulator)), q)
+
+
+def _at(steps: Step, j: int) -> Step:
+    return Step(**{name: None if gate is None else gate[:, j] for name, gate in vars(steps).items()})
