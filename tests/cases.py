@@ -1,0 +1,153 @@
+"""Every part, and every rule that the laws are tried on. A new part needs one row in its table, and inherits all laws."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from typing import Any, get_args
+
+from retain import MemoryRule, bias, learner, presets, retention, structure
+from retain.core.contracts import AbstractBias, AbstractEngine, AbstractLearner, AbstractRetention, AbstractStructure
+from retain.engines.select import ENGINES
+from retain.memory.structure.activation import Activation
+
+ACTIVATIONS: tuple[Activation, ...] = get_args(Activation)
+
+BARE: tuple[AbstractStructure, ...] = (
+    structure.Matrix(),
+    structure.MLP(depth=1),
+    *(structure.MLP(depth=depth, expansion=1.5, activation=name) for depth in (2, 3, 4) for name in ACTIVATIONS),
+    *(structure.GatedMLP(expansion=1.5, activation=name) for name in ACTIVATIONS),
+)
+STRUCTURES: tuple[AbstractStructure, ...] = (*BARE, *(structure.NormResidual(inner=inner) for inner in BARE))
+
+BIASES: tuple[AbstractBias, ...] = (
+    bias.L2(),
+    bias.L2(scale=1.0),
+    bias.Dot(),
+)
+
+RETENTIONS: tuple[AbstractRetention, ...] = (
+    retention.Keep(),
+    retention.Decay(),
+    retention.Decay(grad_at="decayed"),
+    retention.ChannelDecay(),
+    retention.ChannelDecay(grad_at="decayed"),
+)
+
+LEARNERS: tuple[AbstractLearner, ...] = (
+    learner.Gradient(),
+    *(learner.Momentum(order=order, mix=mix) for order in (1, 2, 3) for mix in ("last", "orders", "surprise")),
+)
+
+CLOCKS: tuple[dict[str, Any], ...] = (
+    {"update_every": 1},
+    {"update_every": 1, "reads": "before"},
+    {"update_every": 5},
+    {"update_every": 5, "reads": "before"},
+    {"update_every": 4, "step_every": 2},
+    {"update_every": 6, "step_every": 3, "reads": "before"},
+    {"update_every": 3, "step_every": 3},
+    {"update_every": 8},
+    {"update_every": None},
+    {"update_every": None, "step_every": 3},
+    {"update_every": None, "step_every": 2, "reads": "before"},
+)
+
+PRESETS: dict[str, MemoryRule] = {
+    "linear_attention": presets.linear_attention(),
+    "retnet": presets.retnet(),
+    "delta_net": presets.delta_net(),
+    "gated_delta_net": presets.gated_delta_net(),
+    "ttt_linear": presets.ttt_linear(update_every=4),
+    "ttt_mlp": presets.ttt_mlp(update_every=4),
+    "titans": presets.titans(expansion=1.5, update_every=4),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """A rule and what the tokens that it reads must look like."""
+
+    name: str
+    rule: MemoryRule
+
+    @property
+    def square(self) -> bool:
+        """Whether keys and values must be equally wide."""
+        return isinstance(self.rule.structure, structure.NormResidual) or self.rule.retention.gate == "channel"
+
+    def __repr__(self) -> str:
+        return self.name
+
+
+def _around(part: Any = None, **clocks: Any) -> MemoryRule:
+    """The rule that a part or a clock is tried in: a small one in which every other choice matters too."""
+    whole = MemoryRule(
+        structure=structure.MLP(depth=2, expansion=1.5), bias=bias.L2(), retention=retention.Decay(), learner=learner.Momentum(), update_every=4
+    )
+    if getattr(part, "grad_at", "previous") == "decayed":
+        clocks = {"update_every": 1}
+    slots = {AbstractStructure: "structure", AbstractBias: "bias", AbstractRetention: "retention", AbstractLearner: "learner"}
+    chosen = {slot: part for kind, slot in slots.items() if isinstance(part, kind)}
+    return replace(whole, **chosen, **clocks)
+
+
+def named(part: object) -> str:
+    """A short name: the class and what differs from its defaults."""
+    changed = []
+    for field in fields(part):  # pyright: ignore[reportArgumentType]
+        value = getattr(part, field.name)
+        if field.name == "inner":
+            changed.append(named(value))
+        elif value != field.default and field.name != "expansion":
+            changed.append(str(value))
+    return type(part).__name__ + (f"({','.join(changed)})" if changed else "")
+
+
+# What an update_every of 1 and a matrix make possible has engines of its own, so these are tried together.
+_DELTA = (
+    *(
+        replace(presets.delta_net(), retention=gate, bias=held, reads=reads)
+        for gate in RETENTIONS
+        for held in BIASES
+        for reads in ("after", "before")
+        if (held, reads) in ((bias.L2(), "after"), (bias.L2(scale=1.0), "before"), (bias.Dot(), "after"))
+    ),
+)
+
+CASES: tuple[Case, ...] = (
+    *(Case(name=named(part), rule=_around(part)) for part in (*STRUCTURES, *BIASES, *RETENTIONS, *LEARNERS)),
+    *(Case(name="-".join(f"{name}={value}" for name, value in clocks.items()), rule=_around(**clocks)) for clocks in CLOCKS),
+    *(Case(name=f"delta-{named(rule.retention)}-{named(rule.bias)}-{rule.reads}", rule=rule) for rule in _DELTA),
+    *(Case(name=name, rule=rule) for name, rule in PRESETS.items()),
+)
+
+_KEPT = {"Matrix", "MLP(4,silu)", "GatedMLP(relu)", "NormResidual(MLP)", "NormResidual(GatedMLP)", "Dot", "Keep", "ChannelDecay", "Decay(decayed)"}
+_KEPT |= {"Momentum(3,surprise)", "Momentum(2,orders)", "delta-ChannelDecay(decayed)-L2-after", "delta-Decay-L2(1.0)-before", "titans"}
+_KEPT |= {"-".join(f"{name}={value}" for name, value in clocks.items()) for clocks in CLOCKS}
+
+# One case for each thing that engines do differently; laws that do not look at the single parts are tried on these.
+CHOSEN: tuple[Case, ...] = tuple(case for case in CASES if case.name in _KEPT)
+
+_SETTINGS: tuple[dict[str, Any], ...] = ({}, {"tile": 4, "recompute": 1}, {"tile": 1, "recompute": 0}, {"tile": 6, "recompute": 2})
+
+
+def _variants(engine: AbstractEngine) -> tuple[AbstractEngine, ...]:
+    """The engine with other settings of speed, so far as it has them."""
+    known = {field.name for field in fields(engine)}  # pyright: ignore[reportArgumentType]
+    settings = [{name: value for name, value in chosen.items() if name in known} for chosen in _SETTINGS]
+    return tuple(dict.fromkeys(replace(engine, **chosen) for chosen in settings))  # pyright: ignore[reportType, reportArgumentType]
+
+
+JUDGE = ENGINES[-1]
+JUDGED: tuple[AbstractEngine, ...] = tuple(variant for engine in ENGINES[:-1] for variant in _variants(engine))
+
+
+def willing(rule: MemoryRule) -> tuple[AbstractEngine, ...]:
+    """The judged engines that run a rule, in each of their settings."""
+    return tuple(engine for engine in JUDGED if engine.why_not(rule) is None)
+
+
+def pairs_of(cases: tuple[Case, ...]) -> list[tuple[Case, str]]:
+    """Each case with the name of each judged engine that runs it."""
+    return [(case, name) for case in cases for name in dict.fromkeys(engine.name for engine in willing(case.rule))]
