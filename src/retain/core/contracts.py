@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from .shapes import Params
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 class AbstractReader(ABC):
     """The vocabulary in which a structure speaks of its weights. All else in a read is token-wise torch.
 
-    A structure written in these three words is run by several interpreters: plainly, recording what its gradient is made of, and reading weights that
+    A structure written in these words is run by several interpreters: plainly, recording what its gradient is made of, and reading weights that
     were never written out.
     """
 
@@ -34,6 +35,10 @@ class AbstractReader(ABC):
     @abstractmethod
     def shift(self, name: str, x: Tensor) -> Tensor:
         """``x + w``: the weight ``name`` is [..., width]."""
+
+    def activate(self, name: str, x: Tensor) -> Tensor:
+        """The non-linearity of that name in ``torch.nn.functional``."""
+        return getattr(F, name)(x)
 
 
 class AbstractStructure(ABC):

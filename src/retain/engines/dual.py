@@ -34,13 +34,14 @@ class Dual(AbstractEngine):
 
     Args:
         tile: Cells worked on together where the rule leaves that open; never changes the answer.
-        recompute: Tiles whose intermediate results are forgotten and computed again in the backward pass, together; 0 keeps everything.
+        recompute: Tiles whose intermediate results are forgotten and computed again in the backward pass, together, once there are more than twice as
+            many; 0 keeps everything.
         backprop: ``"full"`` lets gradients flow through every write; ``"segment"`` cuts them off at each boundary.
     """
 
     name = "dual"
     tile: int = 128
-    recompute: int = 8
+    recompute: int = 16
     backprop: Literal["full", "segment"] = "full"
 
     def why_not(self, rule: MemoryRule) -> str | None:
@@ -121,7 +122,7 @@ class _Work:
         anchor, states = flat(state.anchor), [flat(p) for p in (state.accumulator, *state.moments)]
         outputs, losses, last = [], [], None
         learning = torch.is_grad_enabled()
-        span = group if group and learning and layout.tiles > group else layout.tiles
+        span = group if group and learning and layout.tiles > 2 * group else layout.tiles
         for first in range(0, layout.tiles, span):
             tiles = range(first, min(first + span, layout.tiles))
             stretch = whole.map(lambda x, a=tiles.start * size, b=tiles.stop * size: x[:, a:b])

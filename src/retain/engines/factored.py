@@ -11,6 +11,7 @@ from torch import Tensor
 from retain.core.contracts import AbstractReader
 from retain.core.rule import MemoryRule
 from retain.core.shapes import Params
+from retain.numerics import twice_differentiable
 
 # Legend, here and in the engines that import this file: N memories (batch x heads), C cells that write (tokens x pairs), Q queries, M states (the
 # accumulator, then the moments), I and O the input and output width of a linear map.
@@ -57,6 +58,9 @@ class _Recorder(AbstractReader):
         self.vectors.add(name)
         return self._tap(name, None, x + self.params[name].unsqueeze(-2))
 
+    def activate(self, name: str, x: Tensor) -> Tensor:
+        return twice_differentiable(name)(x) if self.through else super().activate(name, x)
+
     def _tap(self, name: str, x: Tensor | None, out: Tensor) -> Tensor:
         if name in self.taps:
             raise ValueError(f"the structure reads its weight {name!r} twice; the fast engines need one use of each weight. Use engine='recurrent'.")
@@ -94,22 +98,29 @@ class DualReader(AbstractReader):
 
 
 class _DualLinear(torch.autograd.Function):
-    """``x_t @ W_t`` as two kinds of products: with the states, and attention over the cells. Saves nothing but its inputs."""
+    """``x_t @ W_t`` as two kinds of products: with the states, and attention over the cells. The scores are computed again in the backward pass."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, of_states: Tensor, of_cells: Tensor, inputs: Tensor, gradients: Tensor, *states: Tensor) -> Tensor:
-        ctx.save_for_backward(x, of_states, of_cells, inputs, gradients, *states)
-        kind = x.device.type
-        ctx.autocast = (kind, torch.get_autocast_dtype(kind), torch.is_autocast_enabled(kind))
-        scores = torch.bmm(x, inputs.transpose(1, 2)).mul_(of_cells)
-        out = torch.bmm(scores, gradients)
+        ctx.narrow = x.shape[-1] <= gradients.shape[-1]  # coefficients multiply the narrower side
+        ctx.autocast = _autocast(x)
+        out = torch.bmm(torch.bmm(x, inputs.transpose(1, 2)).mul_(of_cells), gradients)
+        read: list[Tensor] = []
         for m, state in enumerate(states):
-            out = _add_product(out, x * of_states[..., m, None], state)
+            share = of_states[..., m, None]
+            if ctx.narrow:
+                out = _add_product(out, x * share, state)
+            else:
+                read.append(torch.bmm(x, state))
+                out = out.addcmul_(read[-1], share.to(out.dtype))
+        ctx.save_for_backward(x, of_states, of_cells, inputs, gradients, *states, *read)
         return out
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        x, of_states, of_cells, inputs, gradients, *states = ctx.saved_tensors
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        x, of_states, of_cells, inputs, gradients, *rest = ctx.saved_tensors
+        states, read = rest[: of_states.shape[-1]], rest[of_states.shape[-1] :]
+        grad = grads[0]
         kind, dtype, enabled = ctx.autocast
         with torch.autocast(kind, dtype=dtype, enabled=enabled):
             scores = torch.bmm(x, inputs.transpose(1, 2))
@@ -117,23 +128,22 @@ class _DualLinear(torch.autograd.Function):
             to_gradients = torch.bmm((scores * of_cells).transpose(1, 2), grad)
             to_cells = scores * along
             along = along * of_cells
-            to_x = torch.bmm(along, inputs)
             to_inputs = torch.bmm(along.transpose(1, 2), x)
+            to_x = torch.bmm(along, inputs)
             to_states, of_each = [], []
             for m, state in enumerate(states):
                 share = of_states[..., m, None]
-                back = torch.bmm(grad, state.transpose(1, 2))
-                of_each.append((back * x).sum(-1))
-                to_x = to_x + back * share
-                to_states.append(torch.bmm((x * share).transpose(1, 2), grad))
+                if ctx.narrow:
+                    back = torch.bmm(grad, state.transpose(1, 2))
+                    of_each.append((back * x).sum(-1))
+                    to_x = torch.addcmul(to_x, back, share.to(back.dtype))
+                    to_states.append(torch.bmm((x * share).transpose(1, 2), grad))
+                else:
+                    part = grad * share
+                    of_each.append((grad * read[m]).sum(-1))
+                    to_x = _add_product(to_x, part, state.transpose(1, 2))
+                    to_states.append(torch.bmm(x.transpose(1, 2), part))
         return to_x, torch.stack(of_each, dim=-1), to_cells, to_inputs, to_gradients, *to_states
-
-
-def _add_product(total: Tensor, a: Tensor, b: Tensor) -> Tensor:
-    """``total + a @ b``, in place where nobody can notice."""
-    if torch.is_grad_enabled() or torch.is_autocast_enabled(total.device.type):
-        return torch.baddbmm(total, a, b)
-    return total.baddbmm_(a, b)
 
 
 def fold(states: list[Params], factors: Factors, of_states: Tensor, of_cells: Tensor) -> list[Params]:
@@ -141,27 +151,84 @@ def fold(states: list[Params], factors: Factors, of_states: Tensor, of_cells: Te
     folded: list[dict[str, Tensor]] = [{} for _ in states]
     for name, parts in factors.items():
         olds = [state[name] for state in states]
-        for m, new in enumerate(folded):
-            new[name] = _fold_one(m, olds, parts, of_states[:, m], of_cells[:, m])
+        if len(parts) == 1:
+            sums = of_cells @ parts[0] + of_states @ torch.stack(olds, dim=1)
+            news: tuple[Tensor, ...] = sums.unbind(1)
+        else:
+            news = _Fold.apply(of_states, of_cells, *parts, *olds)
+        for new, tensor in zip(folded, news, strict=True):
+            new[name] = tensor
     return list(folded)
 
 
-def _fold_one(m: int, olds: list[Tensor], parts: tuple[Tensor, ...], of_states: Tensor, of_cells: Tensor) -> Tensor:
-    if len(parts) == 1:
-        return _weighted(m, olds, of_states) + torch.einsum("nc,nco->no", of_cells, parts[0])
-    inputs, gradients = parts
-    narrow = inputs.shape[-1] <= gradients.shape[-1]  # the weights of the cells go where they cost least
-    left = inputs * of_cells.unsqueeze(-1) if narrow else inputs
-    right = gradients if narrow else gradients * of_cells.unsqueeze(-1)
-    return _add_product(_weighted(m, olds, of_states), left.transpose(1, 2), right)
+class _Fold(torch.autograd.Function):
+    """The states of one matrix after the cells. State 0 may depend on all states, a moment on the moments up to its own."""
+
+    @staticmethod
+    def forward(ctx: Any, of_states: Tensor, of_cells: Tensor, inputs: Tensor, gradients: Tensor, *olds: Tensor) -> tuple[Tensor, ...]:
+        ctx.save_for_backward(of_states, of_cells, inputs, gradients, *olds)
+        ctx.autocast = _autocast(inputs)
+        narrow, news = inputs.shape[-1] <= gradients.shape[-1], []
+        for m, used in enumerate(_uses(len(olds))):
+            share = of_cells[:, m, :, None]
+            left, right = (inputs * share, gradients) if narrow else (inputs, gradients * share)
+            total = olds[used[0]] * of_states[:, m, used[0], None, None]
+            for i in used[1:]:
+                total.addcmul_(olds[i], of_states[:, m, i, None, None])
+            news.append(_add_product(total, left.transpose(1, 2), right))
+        return tuple(news)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        of_states, of_cells, inputs, gradients, *olds = ctx.saved_tensors
+        narrow = inputs.shape[-1] <= gradients.shape[-1]
+        to_olds: list[Tensor | None] = [None] * len(olds)
+        to_inputs: Tensor | None = None
+        to_gradients: Tensor | None = None
+        rows, of_each = [], []
+        kind, dtype, enabled = ctx.autocast
+        with torch.autocast(kind, dtype=dtype, enabled=enabled):
+            for m, used in enumerate(_uses(len(olds))):
+                grad, share = grads[m], of_cells[:, m, :, None]
+                row = [torch.zeros_like(of_states[:, 0, 0])] * len(olds)
+                for i in used:
+                    coefficient = of_states[:, m, i, None, None]
+                    row[i] = (grad * olds[i]).sum((1, 2))
+                    before = to_olds[i]
+                    to_olds[i] = grad * coefficient if before is None else torch.addcmul(before, grad, coefficient)
+                rows.append(torch.stack(row, dim=-1))
+                if narrow:
+                    back = torch.bmm(gradients, grad.transpose(1, 2))
+                    of_each.append((back * inputs).sum(-1))
+                    to_inputs = _add(to_inputs, back * share)
+                    to_gradients = _plus_product(to_gradients, inputs * share, grad)
+                else:
+                    back = torch.bmm(inputs, grad)
+                    of_each.append((back * gradients).sum(-1))
+                    to_gradients = _add(to_gradients, back * share)
+                    to_inputs = _plus_product(to_inputs, gradients * share, grad.transpose(1, 2))
+        return torch.stack(rows, dim=1), torch.stack(of_each, dim=1), to_inputs, to_gradients, *to_olds
 
 
-def _weighted(m: int, olds: list[Tensor], of_states: Tensor) -> Tensor:
-    """The sum of the old states that state m may depend on: the accumulator on all, a moment on the moments up to its own."""
-    used = range(len(olds)) if m == 0 else range(1, m + 1)
-    total: Tensor | None = None
-    for i in used:
-        share = of_states[:, i].reshape(-1, *(1,) * (olds[i].ndim - 1))
-        total = olds[i] * share if total is None else torch.addcmul(total, olds[i], share)
-    assert total is not None
-    return total
+def _uses(states: int) -> list[list[int]]:
+    return [list(range(states)), *(list(range(1, m + 1)) for m in range(1, states))]
+
+
+def _autocast(x: Tensor) -> tuple[str, torch.dtype, bool]:
+    kind = x.device.type
+    return kind, torch.get_autocast_dtype(kind), torch.is_autocast_enabled(kind)
+
+
+def _add(total: Tensor | None, x: Tensor) -> Tensor:
+    return x if total is None else total + x
+
+
+def _plus_product(total: Tensor | None, a: Tensor, b: Tensor) -> Tensor:
+    return torch.bmm(a, b) if total is None else _add_product(total, a, b)
+
+
+def _add_product(total: Tensor, a: Tensor, b: Tensor) -> Tensor:
+    """``total + a @ b``, in place where nobody can notice."""
+    if torch.is_grad_enabled() or torch.is_autocast_enabled(total.device.type):
+        return total + torch.bmm(a, b)
+    return total.baddbmm_(a, b)

@@ -1,5 +1,8 @@
 """Mathematics that has never heard of memory."""
 
+from .activation import Activation as Activation
+from .activation import activation as activation
+from .activation import twice_differentiable as twice_differentiable
 from .decay import products as products
 from .decay import running as running
 from .ragged import Layout as Layout

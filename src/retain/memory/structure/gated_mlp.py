@@ -6,8 +6,7 @@ import torch
 from torch import Tensor
 
 from retain.core.contracts import AbstractReader, AbstractStructure
-
-from .activation import Activation, activation
+from retain.numerics import Activation, activation
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +44,7 @@ class GatedMLP(AbstractStructure):
         }
 
     def read(self, weights: AbstractReader, x: Tensor) -> Tensor:
-        return weights.linear("down", activation(self.activation)(weights.linear("gate", x)) * weights.linear("up", x))
+        return weights.linear("down", weights.activate(self.activation, weights.linear("gate", x)) * weights.linear("up", x))
 
     def rate_bound(self, key_dim: int) -> float:
         return 1.0 / key_dim

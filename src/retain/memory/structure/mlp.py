@@ -6,8 +6,7 @@ import torch
 from torch import Tensor
 
 from retain.core.contracts import AbstractReader, AbstractStructure
-
-from .activation import Activation, activation
+from retain.numerics import Activation, activation
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +55,7 @@ class MLP(AbstractStructure):
     def read(self, weights: AbstractReader, x: Tensor) -> Tensor:
         x = weights.linear("w0", x)
         for i in range(1, self.depth):
-            x = weights.linear(f"w{i}", activation(self.activation)(x))
+            x = weights.linear(f"w{i}", weights.activate(self.activation, x))
         return x
 
     def rate_bound(self, key_dim: int) -> float:
