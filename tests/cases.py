@@ -8,7 +8,7 @@ from typing import Any, get_args
 from retain import MemoryRule, bias, learner, presets, retention, structure
 from retain.core.contracts import AbstractBias, AbstractEngine, AbstractLearner, AbstractRetention, AbstractStructure
 from retain.engines.select import ENGINES
-from retain.memory.structure.activation import Activation
+from retain.numerics import Activation
 
 ACTIVATIONS: tuple[Activation, ...] = get_args(Activation)
 
@@ -129,7 +129,12 @@ _KEPT |= {"-".join(f"{name}={value}" for name, value in clocks.items()) for cloc
 # One case for each thing that engines do differently; laws that do not look at the single parts are tried on these.
 CHOSEN: tuple[Case, ...] = tuple(case for case in CASES if case.name in _KEPT)
 
-_SETTINGS: tuple[dict[str, Any], ...] = ({}, {"tile": 4, "recompute": 1}, {"tile": 1, "recompute": 0}, {"tile": 6, "recompute": 2})
+_SETTINGS: tuple[dict[str, Any], ...] = (
+    {},
+    {"tile": 4, "recompute": 1, "chunk": 8},
+    {"tile": 1, "recompute": 0, "chunk": 1},
+    {"tile": 6, "recompute": 2, "chunk": 3},
+)
 
 
 def _variants(engine: AbstractEngine) -> tuple[AbstractEngine, ...]:
