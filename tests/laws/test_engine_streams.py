@@ -52,7 +52,9 @@ def test_the_future_leaves_earlier_answers_bitwise_alone(case: Case, name: str, 
 def test_a_row_does_not_notice_what_it_is_batched_with(case: Case, name: str, data: st.DataObject) -> None:
     """The rows begin at different clocks; each goes on alone as it went on in company."""
     here, engine = data.draw(worlds(case, masked=False)), _drawn_engine(case, name, data)
-    _, state, _ = engine.run(here.rule, here.tokens, here.start, here.lengths)
+    state = here.start
+    if bool(here.lengths.any()):
+        _, state, _ = engine.run(here.rule, here.tokens, state, here.lengths)
     more = world(here.rule, here.seed + 7, batch=state.batch, time=5, heads=here.tokens.k.shape[2], **_widths(here)).tokens
     y, after, surprise = engine.run(here.rule, more, state)
     for b in range(state.batch):
@@ -60,7 +62,8 @@ def test_a_row_does_not_notice_what_it_is_batched_with(case: Case, name: str, da
         alone, alone_after, alone_surprise = engine.run(here.rule, more.map(lambda t, row=row: t[row]), state[row])
         assert_near(y[row], alone, ROWS, "outputs")
         assert_near(surprise[row], alone_surprise, ROWS, "surprise")
-        ours, theirs = (settled(here, s, engine) for s in (after[row], alone_after))
+        one = replace(here, tokens=here.tokens.map(lambda t, row=row: t[row]))
+        ours, theirs = (settled(one, s, engine) for s in (after[row], alone_after))
         for field in ("anchor", "accumulator"):
             for weight, value in getattr(theirs, field).items():
                 assert_near(getattr(ours, field)[weight], value, ROWS, f"{field} {weight}")
@@ -181,6 +184,16 @@ def test_a_row_without_tokens_of_its_own_stays_as_it_is(case: Case, name: str) -
             for weight, value in getattr(before, field).items():
                 assert torch.equal(getattr(ours, field)[weight][1], value[1])
                 assert not torch.equal(getattr(ours, "accumulator")[weight][0], before.accumulator[weight][0])  # noqa: B009
+
+
+@pytest.mark.parametrize(("case", "name"), RUNS, ids=str)
+def test_rows_of_which_none_has_a_token_stay_as_they_are(case: Case, name: str) -> None:
+    """A call may be all padding, however long it is."""
+    for engine in (engine for engine in (*willing(case.rule), JUDGE) if engine.name == name):
+        here = world(case.rule, 5, batch=2, time=6)
+        _, state, _ = engine.run(case.rule, here.tokens, here.start)
+        _, after, _ = engine.run(case.rule, here.tokens, state, torch.tensor([0, 0]))
+        assert settled(here, after, engine).hash() == settled(here, state, engine).hash()
 
 
 @pytest.mark.parametrize("case", CHOSEN, ids=str)

