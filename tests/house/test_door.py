@@ -17,9 +17,14 @@ import pytest
 import retain
 
 PUBLIC = [
+    "Gates",
     "MemoryRule",
     "MemoryState",
     "NeuralMemory",
+    "Output",
+    "Projections",
+    "TTTLinear",
+    "TTTMLP",
     "bias",
     "learner",
     "load_state",

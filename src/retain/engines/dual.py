@@ -89,7 +89,7 @@ class _Work:
         placed = fill_step(replace(joined.tokens, q=None, write=joined.tokens.written).map(layout.place), rule.step_every)
         table = tabulate(rule, *steps_of(rule, placed))
         shares = shares_of(placed)
-        cells = {n: tuple(_on_grid(f, layout, pairs, placed.time) for f in parts) for n, parts in factors.items()}
+        cells = _on_grid(factors, layout, pairs, placed.time)
 
         heads = joined.tokens.k.shape[2]
         token = layout.offset[:, None] + joined.before[:, None] + torch.arange(joined.time)
@@ -242,12 +242,22 @@ def _spread(of_steps: Tensor, rule: MemoryRule, pairs: int) -> Tensor:
     return of_steps if each_step == 1 else of_steps.repeat_interleave(each_step, dim=-1)
 
 
-def _on_grid(x: Tensor, layout: Layout, pairs: int, cells: int) -> Tensor:
+def _on_grid(factors: Factors, layout: Layout, pairs: int, cells: int) -> Factors:
     """Factors of joined tokens [N, tokens * pairs, width] at the cells of their tokens [N, cells * pairs, width]."""
-    times = x.shape[0] // layout.phase.shape[0]
-    spread = Layout(layout.phase.repeat_interleave(times) * pairs, layout.lengths.repeat_interleave(times) * pairs, layout.tile * pairs)
-    x = spread.place(x)
-    missing = cells * pairs - x.shape[1]
+    if layout.uniform and not bool(layout.offset[0]):
+        place = _same
+    else:
+        times = next(iter(factors.values()))[0].shape[0] // layout.phase.shape[0]
+        place = Layout(layout.phase.repeat_interleave(times) * pairs, layout.lengths.repeat_interleave(times) * pairs, layout.tile * pairs).place
+    return {name: tuple(_lengthen(place(part), cells * pairs) for part in parts) for name, parts in factors.items()}
+
+
+def _same(x: Tensor) -> Tensor:
+    return x
+
+
+def _lengthen(x: Tensor, cells: int) -> Tensor:
+    missing = cells - x.shape[1]
     return torch.cat([x, x.new_zeros(x.shape[0], missing, x.shape[2])], dim=1) if missing else x
 
 

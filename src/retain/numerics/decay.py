@@ -43,9 +43,9 @@ class _Products(torch.autograd.Function):
         return result
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Tensor:
+    def backward(ctx: Any, *grad_outputs: Tensor) -> Tensor:
         # P = T^-1 with T = I - diag(a) L, hence dP = P diag(da) L P
         (result,) = ctx.saved_tensors
         turned = result.transpose(-1, -2)
-        sandwich = turned @ grad @ turned
+        sandwich = turned @ grad_outputs[0] @ turned
         return torch.cat([torch.zeros_like(sandwich[..., :1, 0]), sandwich.diagonal(-1, -2, -1)], dim=-1)

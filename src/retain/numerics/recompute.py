@@ -40,8 +40,11 @@ class _Recompute(torch.autograd.Function):
             return tuple(t.clone() if any(t is u for u in tensors) else t for t in function(*inputs))
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
+        if torch.is_grad_enabled():
+            raise RuntimeError(
+                "the gradient of a gradient cannot pass through recomputed tiles. Use an engine with recompute=0, as in engine=Dual(recompute=0)."
+            )
         saved = iter(ctx.saved_tensors)
         needs = ctx.needs_input_grad[1:]
         inputs = [next(saved).detach().requires_grad_(need) if there else None for there, need in zip(ctx.present, needs, strict=True)]
@@ -49,6 +52,6 @@ class _Recompute(torch.autograd.Function):
         with torch.enable_grad(), torch.autocast(ctx.device, dtype=dtype, enabled=enabled):
             outputs = ctx.function(*inputs)
         wanted = [t for t, need in zip(inputs, needs, strict=True) if t is not None and need]
-        alive = [(o, g) for o, g in zip(outputs, grads, strict=True) if o.requires_grad and g is not None]
+        alive = [(o, g) for o, g in zip(outputs, grad_outputs, strict=True) if o.requires_grad and g is not None]
         found = iter(torch.autograd.grad([o for o, _ in alive], wanted, [g for _, g in alive], allow_unused=True))
         return (None, *(next(found) if t is not None and need else None for t, need in zip(inputs, needs, strict=True)))

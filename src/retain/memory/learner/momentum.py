@@ -54,7 +54,7 @@ class Momentum(AbstractLinearLearner):
         momentum = _given("momentum", step.momentum, self.order)
         incoming, after = each(torch.neg, update), []
         for k, moment in enumerate(moments):
-            incoming = each(lambda s, x, eta=momentum[..., k]: stretch(eta, s) * s + x, moment, incoming)
+            incoming = each(lambda s, x, eta=momentum[..., k]: torch.addcmul(x, stretch(eta, s), s), moment, incoming)
             after.append(incoming)
         return tuple(after)
 
@@ -63,7 +63,8 @@ class Momentum(AbstractLinearLearner):
             return moments[-1]
         terms = moments if self.mix == "orders" else (each(torch.neg, update), *moments)
         weights = _given("mix", step.mix, self.mixed)
-        return each(lambda *parts: sum(stretch(weights[..., i], part) * part for i, part in enumerate(parts)), *terms)
+        weighted = [each(lambda s, w=weights[..., i]: stretch(w, s) * s, term) for i, term in enumerate(terms)]
+        return each(lambda *parts: torch.stack(parts).sum(0), *weighted)
 
     def response(self, steps: Step, active: Tensor) -> Response:
         momentum, n, m = _given("momentum", steps.momentum, self.order), active.shape[-1], self.order
