@@ -15,7 +15,7 @@ from retain import MemoryState
 from retain.core.contracts import AbstractEngine
 from retain.core.tokens import Tokens
 from tests.cases import CHOSEN, JUDGE, Case, willing
-from tests.streams import World, assert_same, calls, gradients, run, settled, stretch_of, world, worlds
+from tests.streams import World, assert_same, calls, gradients, plain, run, settled, stretch_of, world, worlds
 from tests.tolerances import ROWS, assert_near
 
 RUNS = [(case, name) for case in CHOSEN for name in dict.fromkeys(engine.name for engine in (*willing(case.rule), JUDGE))]
@@ -194,6 +194,19 @@ def test_rows_of_which_none_has_a_token_stay_as_they_are(case: Case, name: str) 
         _, state, _ = engine.run(case.rule, here.tokens, here.start)
         _, after, _ = engine.run(case.rule, here.tokens, state, torch.tensor([0, 0]))
         assert settled(here, after, engine).hash() == settled(here, state, engine).hash()
+
+
+@pytest.mark.parametrize(("case", "name"), RUNS, ids=str)
+def test_rows_that_are_all_shorter_than_the_call_end_where_they_end(case: Case, name: str) -> None:
+    for engine in (engine for engine in (*willing(case.rule), JUDGE) if engine.name == name):
+        here = world(case.rule, 5, batch=2, time=13)
+        y, after, surprise = engine.run(case.rule, here.tokens, here.start, torch.tensor([4, 4]))
+        expected, end, surprised = engine.run(case.rule, here.tokens.map(lambda t: t[:, :4]), here.start)
+        assert_near(y[:, :4], expected, ROWS, "outputs")
+        assert_near(surprise[:, :4], surprised, ROWS, "surprise")
+        assert_near(plain(settled(here, after, engine))["clock"], plain(settled(here, end, engine))["clock"])
+        for weight, value in settled(here, end, engine).accumulator.items():
+            assert_near(settled(here, after, engine).accumulator[weight], value, ROWS, weight)
 
 
 @pytest.mark.parametrize("case", CHOSEN, ids=str)
