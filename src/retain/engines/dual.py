@@ -13,13 +13,14 @@ from retain.core.contracts import AbstractEngine, AbstractLinearLearner, Abstrac
 from retain.core.rule import MemoryRule
 from retain.core.shapes import Params
 from retain.core.state import MemoryState
-from retain.core.tokens import Tokens
-from retain.numerics import Layout, recompute
+from retain.core.tokens import Step, Tokens
+from retain.numerics import Layout
 from retain.numerics.ragged import gather, join, trim
 
 from .coefficients import Coefficients, fill_step, shares_of, steps_of, tabulate
 from .factored import DualReader, Factors, capture, fold
 from .heads import cells_first, cut_rows, flat, heads_first, per_token, pick_rows, tokens_first, unflat
+from .passages import in_passages
 from .stream import Joined, moves_anchor, pending_after, tile_of
 
 
@@ -117,35 +118,57 @@ class _Work:
         state, joined, layout = self.state, self.joined, self.layout
         tokens = joined.tokens if layout.uniform else replace(joined.tokens, write=joined.tokens.written)
         placed = tokens.map(layout.place)
-        whole = _pad(placed, layout.tiles * layout.tile - placed.time)
-        heads, size = placed.k.shape[2], layout.tile
+        heads, size, last = placed.k.shape[2], layout.tile, []
         anchor, states = flat(state.anchor), [flat(p) for p in (state.accumulator, *state.moments)]
-        outputs, losses, last = [], [], None
-        learning = torch.is_grad_enabled()
-        span = group if group and learning and layout.tiles > 2 * group else layout.tiles
-        for first in range(0, layout.tiles, span):
-            tiles = range(first, min(first + span, layout.tiles))
-            stretch = whole.map(lambda x, a=tiles.start * size, b=tiles.stop * size: x[:, a:b])
-            passage = _Passage(self, tiles, tuple(anchor), len(states), placed.time)
-            inputs = [*anchor.values(), *(w for s in states for w in s.values()), *passage.pack(stretch)]
-            if learning and span < layout.tiles and tiles.stop < layout.tiles:
-                results = recompute(passage.run, *inputs)
-            else:
-                results = passage.run(*inputs)
-                last = passage.last
-            y, loss, anchor, states = passage.unpack(results)
-            outputs.append(y)
-            losses.append(loss)
+
+        def run(tiles: range, anchor: Params, states: list[Params], tokens: Tokens) -> tuple[Tensor, Tensor, Params, list[Params]]:
+            return self._passage(tiles, anchor, states, tokens, placed.time, last)
+
+        whole = _pad(placed, layout.tiles * size - placed.time)
+        y, losses, anchor, states = in_passages(run, layout.tiles, size, group if layout.tiles > 2 * group else 0, anchor, states, whole)
         complete = layout.end == layout.tiles * size
-        y, surprise = torch.cat(outputs, dim=1), tokens_first(torch.cat(losses, dim=1), heads)
-        y = layout.take(tokens_first(y, heads), joined.tokens.time)
-        y, surprise = (trim(x, joined.before, joined.time) for x in (y, layout.take(surprise, joined.tokens.time)))
+        y, surprise = (layout.take(tokens_first(x, heads), joined.tokens.time) for x in (y, losses))
+        y, surprise = (trim(x, joined.before, joined.time) for x in (y, surprise))
         count = torch.where(complete, 0, _in_last_tile(layout))
         waiting: Mapping[str, tuple[Tensor, ...]] = {}
-        if layout.uniform and bool(count.any()) and last is not None:
+        if layout.uniform and bool(count.any()):
             width = int(count[0]) * placed.k.shape[3]
-            waiting = {n: tuple(f[:, f.shape[1] - width :].unflatten(0, (-1, heads)) for f in parts) for n, parts in last.items()}
+            waiting = {n: tuple(f[:, f.shape[1] - width :].unflatten(0, (-1, heads)) for f in parts) for n, parts in last[-1].items()}
         return self._finish(heads_first(y), surprise, anchor, states, complete, count, waiting)
+
+    def _passage(
+        self, tiles: range, anchor: Params, states: list[Params], tokens: Tokens, cells: int, last: list[Factors]
+    ) -> tuple[Tensor, Tensor, Params, list[Params]]:
+        """Some tiles, of which the first ``cells`` cells of the whole are there; the factors of the very last tile are left in ``last``."""
+        rule, layout, size = self.rule, self.layout, self.layout.tile
+        pairs, amount = tokens.k.shape[3], len(tiles)
+        steps, active = steps_of(rule, tokens)
+        by_tile = {name: None if gate is None else gate.unflatten(1, (amount, -1)) for name, gate in vars(steps).items()}
+        table = tabulate(rule, Step(**by_tile), active.unflatten(1, (amount, -1)))
+        shares = shares_of(tokens).unflatten(-1, (amount, -1)).transpose(1, 2)
+        of_states, of_steps = _rows(table, rule, size)
+        of_cells = (_spread(of_steps, rule, pairs) * shares).unbind(1)
+        next_cells = (_spread(table.next_steps, rule, pairs) * shares).unbind(1)
+        of_states, next_states = of_states.unbind(1), table.next_states.unbind(1)
+        assert tokens.q is not None
+        q, k, v = heads_first(tokens.q).split(size, 1), cells_first(tokens.k).split(size * pairs, 1), cells_first(tokens.v).split(size * pairs, 1)
+        outputs, losses = [], []
+        for i, tile in enumerate(tiles):
+            there = min(size, cells - tile * size)
+            factors, loss = capture(rule, anchor, k[i][:, : there * pairs], v[i][:, : there * pairs])
+            reader = DualReader(states, factors, of_states[i][:, :there], of_cells[i][:, :there, : there * pairs])
+            outputs.append(rule.structure.read(reader, q[i][:, :there]))
+            losses.append(per_token(loss, pairs))
+            complete = layout.end >= (tile + 1) * size
+            if bool(complete.any()):
+                states = pick_rows(complete, fold(states, factors, next_states[i], next_cells[i][..., : there * pairs]), states)
+                moved = moves_anchor(rule, self.state, layout, tile)
+                if bool(moved.any()):
+                    states = cut_rows(moved, states) if self.backprop == "segment" else states
+                    anchor = pick_rows(moved, [states[0]], [anchor])[0]
+            if tile == layout.tiles - 1:
+                last.append(factors)
+        return torch.cat(outputs, dim=1), torch.cat(losses, dim=1), anchor, states
 
     def _fold(self, states: list[Params], cells: Factors, table: Coefficients, shares: Tensor, pairs: int, rows: Tensor) -> list[Params]:
         new = fold(states, cells, table.next_states, _spread(table.next_steps, self.rule, pairs) * shares)
@@ -166,65 +189,6 @@ class _Work:
         pending = pending_after(joined, count, waiting)
         after = replace(state, anchor=back[0], accumulator=back[1], moments=tuple(back[2:]), clock=clock, pending=pending)
         return tokens_first(y, heads), after, surprise
-
-
-class _Passage:
-    """The run over some tiles as a function of tensors alone, so that it can be done again."""
-
-    def __init__(self, work: _Work, tiles: range, names: tuple[str, ...], states: int, cells: int) -> None:
-        self.work, self.tiles, self.names, self.states, self.cells = work, tiles, names, states, cells
-        self.fields: tuple[str, ...] = ()
-        self.last: Factors | None = None
-
-    def pack(self, tokens: Tokens) -> list[Tensor]:
-        present = {name: getattr(tokens, name) for name in ("k", "v", "lr", "q", "momentum", "mix", "retain", "write")}
-        self.fields = tuple(name for name, value in present.items() if value is not None)
-        return [present[name] for name in self.fields]
-
-    def unpack(self, results: tuple[Tensor, ...]) -> tuple[Tensor, Tensor, Params, list[Params]]:
-        y, loss, *weights = results
-        width = len(self.names)
-        parts = [dict(zip(self.names, weights[i : i + width], strict=True)) for i in range(0, len(weights), width)]
-        return y, loss, parts[0], list(parts[1:])
-
-    def run(self, *inputs: Tensor) -> tuple[Tensor, ...]:
-        work, rule, size = self.work, self.work.rule, self.work.layout.tile
-        width = len(self.names) * (1 + self.states)
-        _, _, anchor, states = self.unpack((inputs[0], inputs[0], *inputs[:width]))
-        tokens = Tokens(**dict(zip(self.fields, inputs[width:], strict=True)))
-        assert tokens.q is not None
-        pairs, every, amount = tokens.k.shape[3], rule.step_every, len(self.tiles)
-        steps, active = steps_of(rule, tokens)
-        n = size // every
-        table = tabulate(
-            rule,
-            type(steps)(**{k: None if g is None else g.unflatten(1, (amount, n)) for k, g in vars(steps).items()}),
-            active.unflatten(1, (amount, n)),
-        )
-        of_states, of_cells = _rows(table, rule, size)
-        shares = shares_of(tokens).unflatten(-1, (amount, -1)).transpose(1, 2)
-        of_cells = (_spread(of_cells, rule, pairs) * shares).unbind(1)
-        next_cells = (_spread(table.next_steps, rule, pairs) * shares).unbind(1)
-        of_states, next_states = of_states.unbind(1), table.next_states.unbind(1)
-        q, k, v = heads_first(tokens.q).split(size, 1), cells_first(tokens.k).split(size * pairs, 1), cells_first(tokens.v).split(size * pairs, 1)
-        outputs, losses = [], []
-        for i, tile in enumerate(self.tiles):
-            there = min(size, self.cells - tile * size)
-            factors, loss = capture(rule, anchor, k[i][:, : there * pairs], v[i][:, : there * pairs])
-            reader = DualReader(states, factors, of_states[i][:, :there], of_cells[i][:, :there, : there * pairs])
-            outputs.append(rule.structure.read(reader, q[i][:, :there]))
-            losses.append(per_token(loss, pairs))
-            complete = work.layout.end >= (tile + 1) * size
-            if bool(complete.any()):
-                states = pick_rows(complete, fold(states, factors, next_states[i], next_cells[i][..., : there * pairs]), states)
-                moved = moves_anchor(rule, work.state, work.layout, tile)
-                if bool(moved.any()):
-                    states = cut_rows(moved, states) if work.backprop == "segment" else states
-                    anchor = pick_rows(moved, [states[0]], [anchor])[0]
-            if tile == work.layout.tiles - 1:
-                self.last = factors
-        weights = [part[name] for part in (anchor, *states) for name in self.names]
-        return torch.cat(outputs, dim=1), torch.cat(losses, dim=1), *weights
 
 
 def _rows(table: Coefficients, rule: MemoryRule, tokens: int) -> tuple[Tensor, Tensor]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from retain.core.contracts import AbstractEngine
@@ -16,11 +17,13 @@ from retain.core.state import MemoryState
 from retain.core.tokens import Step, Tokens
 from retain.core.trees import each
 from retain.numerics import Layout
+from retain.numerics.ragged import trim
 
 from .coefficients import fill_step, shares_of, steps_of
 from .factored import Factors, capture
 from .heads import cells_first, cut_rows, flat, heads_first, per_token, pick_rows, tokens_first, unflat
-from .stream import Joined, moves_anchor, pending_after, tile_of, trim
+from .passages import in_passages
+from .stream import Joined, moves_anchor, pending_after, tile_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,11 +34,13 @@ class Materialised(AbstractEngine):
 
     Args:
         tile: Tokens whose gradients are taken together where the rule leaves that open; never changes the answer.
+        recompute: Tiles whose intermediate results are computed again in the backward pass, together; 0 keeps everything.
         backprop: ``"full"`` lets gradients flow through every write; ``"segment"`` cuts them off at each boundary.
     """
 
     name = "materialised"
     tile: int = 256
+    recompute: int = 2
     backprop: Literal["full", "segment"] = "full"
 
     def why_not(self, rule: MemoryRule) -> str | None:
@@ -46,29 +51,32 @@ class Materialised(AbstractEngine):
             return tokens.v[:, :, :, 0], state, tokens.lr.sum(-1)
         joined, every = Joined.of(tokens, state, lengths), rule.step_every
         size = tile_of(rule, self.tile)
-        period = every if rule.update_every is None else size
-        layout = Layout(state.folded % period, joined.lengths, size)
-        heads, pairs = tokens.k.shape[2:4]
+        layout = Layout(state.folded % (every if rule.update_every is None else size), joined.lengths, size)
+        heads = tokens.k.shape[2]
         placed = replace(joined.tokens, write=joined.tokens.written).map(layout.place)
-        anchor, states = flat(state.anchor), [flat(part) for part in (state.accumulator, *state.moments)]
-        outputs, losses = [], []
-        for tile in range(layout.tiles):
-            start, stop = tile * size, min((tile + 1) * size, placed.time)
-            here = placed.map(lambda x, a=start, b=stop: x[:, a:b])
-            steps, active = steps_of(rule, fill_step(here, every))
-            active = active.bool() & _complete(layout, start, every, active.shape[1]).repeat_interleave(heads, dim=0).to(active.device)
-            point = rule.retention.gradient_point(anchor, _at(steps, 0))
-            factors, loss = capture(rule, point, cells_first(here.k), cells_first(here.v))
-            updates = _updates(factors, shares_of(here), every * pairs)
-            y, states = _walk(rule, states, updates, steps, active, heads_first(_queries(here)))
-            outputs.append(y)
-            losses.append(per_token(loss, pairs))
-            moved = moves_anchor(rule, state, layout, tile)
-            if bool(moved.any()):
-                states = cut_rows(moved, states) if self.backprop == "segment" else states
-                anchor = pick_rows(moved, [rule.retention.expose(states[0])], [anchor])[0]
-        y, surprise = (tokens_first(torch.cat(parts, dim=1), heads) for parts in (outputs, losses))
-        y, surprise = (trim(layout.take(x, joined.tokens.time), joined.before, joined.time) for x in (y, surprise))
+
+        def run(tiles: range, anchor: Params, states: list[Params], tokens: Tokens) -> tuple[Tensor, Tensor, Params, list[Params]]:
+            outputs, losses = [], []
+            for i, tile in enumerate(tiles):
+                here = tokens.map(lambda x, a=i * size, b=(i + 1) * size: x[:, a:b])
+                steps, active = steps_of(rule, fill_step(here, every))
+                active = active.bool() & _complete(layout, tile * size, every, active.shape[1]).repeat_interleave(heads, dim=0).to(active.device)
+                point = rule.retention.gradient_point(anchor, _at(steps, 0))
+                factors, loss = capture(rule, point, cells_first(here.k), cells_first(here.v))
+                updates = _updates(factors, shares_of(here), every * here.k.shape[3])
+                y, states = _walk(rule, states, updates, steps, active, heads_first(_queries(here)))
+                outputs.append(y)
+                losses.append(per_token(loss, here.k.shape[3]))
+                moved = moves_anchor(rule, state, layout, tile)
+                if bool(moved.any()):
+                    states = cut_rows(moved, states) if self.backprop == "segment" else states
+                    anchor = pick_rows(moved, [rule.retention.expose(states[0])], [anchor])[0]
+            return torch.cat(outputs, dim=1), torch.cat(losses, dim=1), anchor, states
+
+        states = [flat(part) for part in (state.accumulator, *state.moments)]
+        y, losses, anchor, states = in_passages(run, layout.tiles, size, self.recompute, flat(state.anchor), states, placed)
+        y, surprise = (layout.take(tokens_first(x, heads), joined.tokens.time) for x in (y, losses))
+        y, surprise = (trim(x, joined.before, joined.time) for x in (y, surprise))
         back = [unflat(part, heads) for part in (anchor, *states)]
         clock = state.clock + joined.lengths - joined.before
         after = replace(state, anchor=back[0], accumulator=back[1], moments=tuple(back[2:]), clock=clock)
@@ -91,7 +99,7 @@ def _updates(factors: Factors, shares: Tensor, cells: int) -> list[Params]:
     for name, parts in factors.items():
         weighted = parts[-1] * shares.transpose(1, 2)
         missing = -weighted.shape[1] % cells
-        blocks = [torch.nn.functional.pad(x, (0, 0, 0, missing)).unflatten(1, (-1, cells)) for x in (*parts[:-1], weighted)]
+        blocks = [(F.pad(x, (0, 0, 0, missing)) if missing else x).unflatten(1, (-1, cells)) for x in (*parts[:-1], weighted)]
         total = blocks[0].sum(2) if len(parts) == 1 else blocks[0].transpose(2, 3) @ blocks[1]
         written[name] = total.unbind(1)
     return [{name: parts[j] for name, parts in written.items()} for j in range(len(next(iter(written.values()))))]
