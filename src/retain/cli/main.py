@@ -10,7 +10,10 @@ from typing import Annotated
 
 import typer
 
-COMMANDS: tuple[Callable[..., None], ...] = ()
+from .bench import bench
+from .demo import demo
+
+COMMANDS: tuple[Callable[..., None], ...] = (bench, demo)
 
 app = typer.Typer(
     name="retain",

@@ -1,0 +1,1 @@
+"""What a memory does, shown on the text that every interpreter brings along: its own standard library."""
