@@ -55,7 +55,7 @@ def _call(job: Job) -> Outcome:
     call = (train_step if job.phase == "train" else forward)(layer, x)
     with Peak() as peak:
         seconds = [_timed(call)]
-    while sum(seconds) < job.seconds:
+    while len(seconds) < job.calls or sum(seconds) < job.seconds:
         seconds.append(_timed(call))
     return Outcome(peak_mb=peak.mb, seconds=tuple(seconds), exact=peak.exact)
 

@@ -9,10 +9,12 @@ from typing import Any
 INK, PAPER, QUIET = "#22303c", "#ffffff", "#8a97a3"
 COLOURS = {
     "ours": "#0072b2",
+    "ours, a step per 64 tokens": "#56b4e9",
     "peer": "#d55e00",
     "peer, a step per 64 tokens": "#e69f00",
     "attention": "#009e73",
 }
+_TICKS = (1, 2, 5)
 _PHASES = {"forward": "#0072b2", "train": "#56b4e9", "peak": "#009e73"}
 
 
@@ -53,17 +55,20 @@ def _speed(rows: list[dict[str, Any]], path: Path) -> Path:
     settings = list(dict.fromkeys(row["setting"] for row in rows))
     figure, (axis,) = _figure(8.6, 4.4, 1)
     bars = list(_bars(rows))
+    low = min(0.5, *(times / 2 for _, _, times, _, _ in bars))
+    high = 2.5 * max(max(times, target or 0) for _, _, times, target, _ in bars)
     for place, (setting, kind, times, target, label) in enumerate(bars):
         x = settings.index(setting) + 0.27 * (place % 3 - 1)
         axis.bar(x, times, width=0.24, color=_PHASES[kind], label=label if setting == settings[0] else None)
-        axis.annotate(f"{times:.3g}x", (x, times), xytext=(0, 3), textcoords="offset points", ha="center", fontsize=9, color=INK)
+        axis.annotate(
+            f"{times:.3g}x", (x, low), xytext=(0, 6), textcoords="offset points", ha="center", va="bottom", fontsize=9, weight="bold", color=PAPER
+        )
         if target:
-            axis.plot([x - 0.13, x + 0.13], [target, target], color=INK, linewidth=1.6, label="target" if place == len(bars) - 1 else None)
+            axis.plot([x - 0.12, x + 0.12], [target, target], color=INK, linewidth=1.6, label="target" if place == len(bars) - 1 else None)
     axis.set_yscale("log")
-    axis.set_ylim(0.8, 3 * max(times for _, _, times, _, _ in bars))
+    axis.set_ylim(low, high)
     axis.axhline(1, color=QUIET, linewidth=1)
-    axis.set_yticks([1, 2, 5, 10, 20, 50, 100, 200], [f"{n}x" for n in (1, 2, 5, 10, 20, 50, 100, 200)])
-    axis.minorticks_off()
+    _plain_ticks(axis, "x")
     said = {row["setting"]: row["what"].split(", ", 1)[1] for row in rows}
     axis.set_xticks(range(len(settings)), [f"{name}\n" + "\n".join(_folded(said[name])) for name in settings], fontsize=8)
     axis.set_title("Times faster and smaller than titans-pytorch 0.5.5, same outputs", loc="left", fontsize=11, color=INK)
@@ -92,7 +97,8 @@ def _growth(results: Mapping[str, Any], path: Path) -> Path:
         rows = [row for row in results["growth"]["rows"] if "skipped" not in row]
         _lines(axes[0], rows, "seconds_per_token", 1e6, "Microseconds a token")
         _lines(axes[1], rows, "mb_per_token", 1e3, "Peak kB a token")
-        axes[0].legend(frameon=False, fontsize=8)
+        lines, names = axes[0].get_legend_handles_labels()
+        figure.legend(lines, names, loc="outside lower left", ncols=len(names), frameon=False, fontsize=9)
     if "decoding" in results:
         _after(axes[-1], results["decoding"]["after"])
     figure.savefig(path)
@@ -107,8 +113,8 @@ def _lines(axis: Any, rows: list[dict[str, Any]], field: str, scale: float, titl
     axis.set_xscale("log", base=2)
     axis.set_yscale("log")
     lengths = sorted({row["tokens"] for row in rows})
-    axis.set_xticks(lengths, [f"{n // 1024}k" for n in lengths])
-    axis.minorticks_off()
+    axis.set_xticks(lengths, [_short(n) for n in lengths])
+    _plain_ticks(axis)
     axis.set_xlabel("tokens of the call", fontsize=9, color=INK)
     axis.set_title(title, loc="left", fontsize=11, color=INK)
 
@@ -120,8 +126,19 @@ def _after(axis: Any, after: list[dict[str, Any]]) -> None:
     spread = [[m - a for m, a in zip(medians, low, strict=True)], [b - m for m, b in zip(medians, high, strict=True)]]
     axis.errorbar(lengths, medians, yerr=spread, color=COLOURS["ours"], marker="o", markersize=4, linewidth=2, capsize=3)
     axis.set_xscale("log", base=2)
-    axis.set_xticks(lengths, [f"{n // 1024}k" if n >= 1024 else str(n) for n in lengths])
-    axis.minorticks_off()
+    axis.set_xticks(lengths, [_short(n) for n in lengths])
     axis.set_ylim(0, 1.25 * max(high))
     axis.set_xlabel("tokens read before", fontsize=9, color=INK)
     axis.set_title("Milliseconds for one more token", loc="left", fontsize=11, color=INK)
+
+
+def _short(tokens: int) -> str:
+    return f"{tokens // 1024}k" if tokens >= 1024 else str(tokens)
+
+
+def _plain_ticks(axis: Any, unit: str = "") -> None:
+    """1, 2, 5, 10, ... as they are read, over the range that a logarithmic axis has now."""
+    low, high = axis.get_ylim()
+    ticks = [digit * 10.0**power for power in range(-3, 7) for digit in _TICKS if low <= digit * 10.0**power <= high]
+    axis.set_yticks(ticks, [f"{tick:,.10g}{unit}" for tick in ticks])
+    axis.minorticks_off()

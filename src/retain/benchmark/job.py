@@ -25,13 +25,15 @@ class Job:
         setting: The memory, and the tokens of a call.
         phase: A forward call, a train step, or a stream read call by call without gradients.
         tokens: Tokens of the stream.
-        seconds: Repeat the call until this much time is spent; the first one counts for memory.
+        calls: At least this many calls; the first one counts for memory.
+        seconds: Go on calling until this much time is spent.
     """
 
     contender: Contender
     setting: Setting
     phase: Phase
     tokens: int = 0
+    calls: int = 1
     seconds: float = 0.0
 
     def to_json(self) -> str:

@@ -43,7 +43,7 @@ def markdown(results: Results) -> str:
     Args:
         results: What ``run`` returned, or the JSON it was written to.
     """
-    parts = (_comparison, _decoding, _flops, _streaming, _long, _growth)
+    parts = (_note, _comparison, _decoding, _flops, _streaming, _long, _growth)
     return "\n\n".join(text for part in parts for text in part(results))
 
 
@@ -88,6 +88,11 @@ def _share(x: float) -> str:
 def _table(head: list[str], rows: list[list[str]]) -> str:
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
+
+
+def _note(results: Results) -> Iterator[str]:
+    if results["quick"]:
+        yield "A quick run over shortened calls: its numbers and verdicts are not to be quoted."
 
 
 def _comparison(results: Results) -> Iterator[str]:
@@ -193,14 +198,17 @@ def _growth(results: Results) -> Iterator[str]:
     lengths, names = sorted({row["tokens"] for row in rows}), list(dict.fromkeys(row["contender"] for row in rows))
     found = {(row["contender"], row["tokens"]): row for row in rows}
     yield "## What a token costs"
-    yield "Forward calls without gradients, setting A unless a step per 64 tokens (setting C) is said; microseconds a token, and kB a token at the peak."
+    yield "Forward calls without gradients, in setting A, or in C where a step per 64 tokens is said: microseconds a token, and kB a token at the peak."
     yield _table(
         ["tokens", *names],
         [[f"{n:,}", *(_cost(found[name, n]) for name in names)] for n in lengths],
     )
+    skipped = {row["contender"]: row for row in reversed(rows) if "skipped" in row}
+    if skipped:
+        yield "\n".join(f"* {name}: {row['tokens']:,} tokens {row['skipped']}; not measured." for name, row in skipped.items())
 
 
 def _cost(row: Mapping[str, Any]) -> str:
     if "skipped" in row:
-        return row["skipped"]
+        return "not measured"
     return f"{number(1e6 * row['seconds_per_token'])} us, {number(1e3 * row['mb_per_token'])} kB"

@@ -41,7 +41,7 @@ def run(plan: Plan, command: str, watch: Callable[[str, float, str], None]) -> d
         PeerMissing: The library to compare with is not installed.
     """
     peer_package()
-    results: dict[str, Any] = surroundings(command) | {"repeats": plan.repeats, "complete": plan.complete}
+    results: dict[str, Any] = surroundings(command) | {"repeats": plan.repeats, "quick": plan.quick, "complete": plan.complete}
     before = torch.get_num_threads()
     torch.set_num_threads(THREADS)
     try:

@@ -41,9 +41,10 @@ def bench(
         raise typer.Exit(2) from None
     command = shlex.join(["retain", *sys.argv[1:]])
     with _progress() as progress:
-        bars = {part: progress.add_task(part, total=1.0, note="") for part in plan.parts}
+        bars = {part: progress.add_task(part, start=False, total=1.0, note="") for part in plan.parts}
 
         def watch(part: str, done: float, note: str) -> None:
+            progress.start_task(bars[part])
             progress.update(bars[part], completed=done, note=note)
             progress.refresh()
 

@@ -24,10 +24,12 @@ app = typer.Typer(
 )
 
 
-def _print_version(wanted: bool) -> None:
+def _print_version(wanted: bool) -> bool:
+    """What this returns is the option's value."""
     if wanted:
         typer.echo(f"retain {version_of('retain')}")
         raise typer.Exit
+    return wanted
 
 
 @app.callback()
