@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, Phase, settings
 _SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large]
 settings.register_profile(
     "steady",
-    max_examples=5,
+    max_examples=3,
     derandomize=True,
     database=None,
     deadline=None,

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.cases import CASES, CHOSEN, JUDGE, Case, pairs_of, willing
-from tests.streams import assert_equals_oracle, assert_same, calls, run, worlds
+from tests.streams import assert_equals_oracle, assert_same, calls, run, world, worlds
 
 
 def _settings_of(case: Case, name: str) -> list:
@@ -36,6 +36,16 @@ def test_engines_may_take_turns_in_the_middle_of_a_stream(case: Case, data: st.D
     world = data.draw(worlds(case))
     turns = data.draw(st.lists(st.sampled_from([JUDGE, *willing(case.rule)]), min_size=2, max_size=4))
     assert_equals_oracle(world, turns, data.draw(calls(world.lengths)))
+
+
+@pytest.mark.parametrize(("case", "name"), pairs_of(CHOSEN), ids=str)
+def test_an_engine_goes_on_where_the_oracle_stopped_in_the_middle_of_a_segment(case: Case, name: str) -> None:
+    """The oracle folds each step at once and leaves nothing to wait; the rest is longer than a segment, and all rows stand alike."""
+    here = world(case.rule, 2, batch=2, time=13)
+    expected = run(here, [JUDGE])
+    for engine in _settings_of(case, name):
+        for first in (1, 2, 3):
+            assert_same(run(here, [JUDGE, engine], [[first] * 2, [13 - first] * 2]), expected)
 
 
 @pytest.mark.parametrize("case", CHOSEN, ids=str)

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from retain import Gates, MemoryRule, MemoryState, NeuralMemory, bias, presets, structure
+from retain import MemoryRule, MemoryState, NeuralMemory, bias, presets, structure
 from retain.core.contracts import AbstractStructure
 from retain.core.reader import Plain
 from retain.engines.select import ENGINES
@@ -92,7 +92,7 @@ def test_every_preset_learns_a_repeated_sequence(name: str, rule: MemoryRule) ->
 @pytest.mark.parametrize("dim", [8, 64])
 def test_an_untrained_memory_keeps_most_of_what_it_began_with(dim: int) -> None:
     """500 tokens of which none is learnt: the forgetting gate alone leaves at least 70 in 100 of the initial weights."""
-    memory = _memory(dim, gates=Gates(curve="hard", lr=1e-9))
+    memory = _memory(dim)
     with torch.no_grad():
         memory.gates.bias[:1] = -1e4
         _, state = memory(torch.randn(2, 500, dim, generator=torch.Generator().manual_seed(1)))
