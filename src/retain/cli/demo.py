@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
 import signal
-import sys
 import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
@@ -35,17 +35,19 @@ def demo(
     """
     pause = Pause()
     screen = Screen(Console())
+    if length is None:
+        length = QUICK_LONGEST if quick else LONGEST
+    command = f"retain demo --seed {seed} --length {length} --out {shlex.quote(str(out))}{' --quick' if quick else ''}"
     try:
-        plan = Plan.of(seed, length or (QUICK_LONGEST if quick else LONGEST), quick)
+        plan = Plan.of(seed, length, quick)
         folder = RunFolder.open(out, plan.options(), fresh)
         begin = time.perf_counter()
         with _stopping(pause, screen):
-            Demo(plan, folder, screen, pause, corpus.library()).run()
-    except (FolderError, ValueError) as error:
+            Demo(plan, folder, screen, pause, corpus.library(), command).run()
+    except (FolderError, ValueError, FloatingPointError, FileNotFoundError) as error:
         typer.echo(f"retain demo: {error}", err=True)
         raise typer.Exit(2) from None
     except (Paused, KeyboardInterrupt):
-        command = " ".join(["retain demo", *(a for a in sys.argv[2:] if a != "--fresh")])
         typer.echo(f"Stopped. What was finished is in {out}. To go on from there: {command}", err=True)
         raise typer.Exit(130) from None
     screen.say(f"Done in {time.perf_counter() - begin:.0f} s. Numbers: {out / 'demo.json'}. Figures: {out / 'needle.png'}, {out / 'code.png'}.")

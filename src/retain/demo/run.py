@@ -50,6 +50,7 @@ class Demo:
         teller: Where it tells how far it is.
         pause: A wish to stop.
         root: The standard library to read; the interpreter's own.
+        command: What was typed; it is recorded with the numbers.
     """
 
     plan: Plan
@@ -57,6 +58,7 @@ class Demo:
     teller: Teller
     pause: Pause
     root: Path
+    command: str = ""
 
     def run(self) -> dict[str, Any]:
         """Do what is not done yet, write ``demo.json`` and the figures, and return all numbers.
@@ -154,7 +156,7 @@ class Demo:
         return random.Random(f"{self.plan.seed} {purpose}")
 
     def _write(self) -> dict[str, Any]:
-        results = {"options": self.plan.options(), **self.folder.results()}
+        results = {"command": self.command, "options": self.plan.options(), **self.folder.results()}
         self.folder.write("demo.json", json.dumps(results, indent=1).encode())
         self.folder.write("needle.png", draw_needle(results))
         self.folder.write("code.png", draw_code(results))

@@ -59,7 +59,7 @@ def demo(folder: Path, library: Path, stop_at: str = "nothing") -> tuple[Demo, S
     plan = Plan(seed=5, needle=needle, code=CodePlan(steps=2, bytes=3000, bins=4, call=700, rows=1))
     pause = Pause()
     silent = Silent(pause, stop_at)
-    return Demo(plan, RunFolder.open(folder, plan.options()), silent, pause, library), silent
+    return Demo(plan, RunFolder.open(folder, plan.options()), silent, pause, library, "retain demo"), silent
 
 
 @pytest.fixture(scope="module")
@@ -81,6 +81,7 @@ def test_all_numbers_and_figures_are_written(finished: tuple[Path, dict[str, Any
     assert json.loads((folder / "demo.json").read_text()) == json.loads(json.dumps(results))
     assert all((folder / name).read_bytes().startswith(PNG) for name in ("needle.png", "code.png"))
     assert silent.shares == [1.0] * len(silent.shares)
+    assert results["command"] == "retain demo"
     far = results["needle/2048"]
     assert (far["writes_on"]["read"], far["writes_off"]["read"], far["writes_on"]["asked"]) == (2048, 512, 3)
     assert far["guess"]["expected_right"] == pytest.approx(3e-5)
@@ -154,6 +155,7 @@ def test_refusals_of_the_command(tmp_path: Path) -> None:
     blocker.write_text("")
     runner = CliRunner()
     short = runner.invoke(main.app, ["demo", "--length", "10", "--out", str(tmp_path / "out")])
+    assert short.exception is None or isinstance(short.exception, SystemExit), repr(short.exception)
     assert (short.exit_code, "at least 1024, got 10" in short.output) == (2, True)
     blocked = runner.invoke(main.app, ["demo", "--out", str(blocker)])
     assert (blocked.exit_code, "cannot be written" in blocked.output) == (2, True)
