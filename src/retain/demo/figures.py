@@ -41,14 +41,16 @@ def draw_code(results: dict[str, Any]) -> bytes:
         upper.plot(middle, report["by_position"], color=colour, marker=marker, markersize=4, linewidth=1.4, label=f"{label}: mean {mean:.3f}")
     upper.set_ylabel("bits per byte")
     upper.set_title(f"Reading {', '.join(on['package'])} (held out, {on['bytes']:,} bytes) once, from first byte to last", loc="left")
-    upper.legend(frameon=False)
+    _headroom(upper, 0.3)
+    upper.legend(frameon=False, loc="upper right")
     for report, colour, marker, label in curves[1:]:
         saved = [b - a for a, b in zip(on["by_position"], report["by_position"], strict=True)]
         lower.plot(middle, saved, color=colour, marker=marker, markersize=4, linewidth=1.4, label=f"against: {label}")
     lower.axhline(0, color=QUIET, linewidth=0.8)
     lower.set_ylabel("bits per byte saved\nby writing")
     lower.set_xlabel(f"position in the package (kB; each point is the mean of {width:.0f} kB)")
-    lower.legend(frameon=False)
+    _headroom(lower, 0.45)
+    lower.legend(frameon=False, loc="upper right")
     for axes in (upper, lower):
         _plain(axes)
     return _png(figure)
@@ -60,13 +62,13 @@ def _matches(axes: Axes, reports: list[dict[str, Any]]) -> None:
         bars = axes.bar([p + shift for p in places], [r[mode]["right"] / r[mode]["asked"] for r in reports], 0.38, color=colour, label=label)
         axes.bar_label(bars, [f"{r[mode]['right']} of {r[mode]['asked']}" for r in reports], padding=2, fontsize=9)
     axes.set_xticks(list(places), [_size(r["length"]) for r in reports])
-    axes.set_ylim(0, 1.12)
+    axes.set_ylim(0, 1.3)
     axes.set_yticks([0, 0.25, 0.5, 0.75, 1])
     axes.yaxis.set_major_formatter(PercentFormatter(1))
     axes.set_xlabel("length of the haystack (bytes = tokens)")
     axes.set_ylabel("all five digits right")
     axes.set_title("A needle in real text (guessing: 0.001 %)", loc="left")
-    axes.legend(frameon=False, loc="center right")
+    axes.legend(frameon=False, loc="upper right", ncols=2)
     _plain(axes)
 
 
@@ -90,7 +92,7 @@ def _memory(axes: Axes, reports: list[dict[str, Any]]) -> None:
     axes.set_xlabel("length of the haystack (bytes = tokens)")
     axes.set_ylabel("memory (MB)")
     axes.set_title("Memory does not grow with what was read", loc="left")
-    axes.legend(frameon=False, loc="center right")
+    axes.legend(frameon=False, loc="center", bbox_to_anchor=(0.5, 0.25))
     _plain(axes)
 
 
@@ -108,6 +110,12 @@ def _gate(axes: Axes, trace: dict[str, Any]) -> None:
     )
     axes.set_title("The memory writes where the mark stands", loc="left")
     _plain(axes)
+
+
+def _headroom(axes: Axes, share: float) -> None:
+    """Room for a legend above the curves."""
+    low, high = axes.get_ylim()
+    axes.set_ylim(low, high + share * (high - low))
 
 
 def _size(length: int) -> str:
