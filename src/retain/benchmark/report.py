@@ -56,7 +56,7 @@ def readme(results: Results) -> str:
                 "# Benchmarks",
                 "Made by the command below from `results.json`; do not edit by hand. The tables alone: `retain bench --table benchmarks/results.json`.",
                 f"    {results['command']}",
-                f"{machine['processor']}, {machine['cores']} cores, {machine['memory_gb']} GB; {results['threads']} threads; {versions}; "
+                f"{machine['processor']}, {machine['cores']} cores, {machine['memory_gb']} GB, load {machine['load_at_start']} at the start; {results['threads']} threads; {versions}; "
                 f"commit {results['commit']}; {results['date']}. A float32 product of 2048 x 2048 matrices runs at {number(results['sgemm_gflops'])} GFLOP/s.",
                 "Both libraries hold the same parameters and read the same tokens, batch 1, float32. Nothing is timed before outputs and gradients agree: "
                 "the error is the largest difference over the largest value. Calls are made in turns, ours, the peer's and a matrix product, after a "
@@ -64,7 +64,7 @@ def readme(results: Results) -> str:
                 "square of the output, without an optimizer. Peak memory is the high-water mark of a fresh process during its first call, above what was "
                 "resident just before, after imports and building. "
                 "The gates start as those of a memory that lasts (it keeps 99.75% a step): where the peer starts, forgetting half a step, setting A multiplies "
-                "rounding errors a million-fold in 1,024 tokens and float32 outputs cannot be compared; there the check is made in float64 over the first tokens.",
+                "rounding errors a million-fold in 1,024 tokens and float32 outputs cannot be compared; there the check is made in float64 over the first tokens. Speed does not depend on it.",
                 markdown(results),
                 "![Speed and memory against the peer](speed.png)\n\n![What a token costs](growth.png)",
             ]

@@ -43,7 +43,7 @@ def row(setting: str, phase: str, ratio: float, peak_ratio: float) -> dict[str, 
 
 
 def results(*rows: dict[str, Any], complete: bool = False) -> dict[str, Any]:
-    machine = {"processor": "a processor", "cores": 2, "memory_gb": 8.0}
+    machine = {"processor": "a processor", "cores": 2, "memory_gb": 8.0, "load_at_start": 0.1}
     where = {"command": "retain bench", "date": "2026-01-01", "commit": "abc", "machine": machine, "versions": {"torch": "2"}, "threads": 2}
     return {**where, "sgemm_gflops": 250.0, "repeats": 5, "quick": False, "complete": complete, "failures": [], "rows": list(rows)}
 
