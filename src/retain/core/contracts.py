@@ -54,7 +54,8 @@ class AbstractStructure(ABC):
 
     @abstractmethod
     def rate_bound(self, key_dim: int) -> float:
-        """The largest inner rate, for the half squared loss and no momentum, at which one token seen again and again stays stable."""
+        """About the largest inner rate, for the half squared loss and no momentum, at which a memory fresh from ``init`` bears one key of length one,
+        seen again and again."""
 
 
 class AbstractMatrix(AbstractStructure):
@@ -196,8 +197,23 @@ class AbstractEngine(ABC):
         """None if this engine runs the rule, else a sentence that says what stands in the way."""
 
     @abstractmethod
+    def advance(self, rule: MemoryRule, tokens: Tokens, state: MemoryState, lengths: Tensor | None) -> tuple[Tensor, MemoryState, Tensor]:
+        """What ``run`` promises, for at least one row, the longest of which has all tokens there are."""
+
     def run(self, rule: MemoryRule, tokens: Tokens, state: MemoryState, lengths: Tensor | None = None) -> tuple[Tensor, MemoryState, Tensor]:
         """Outputs [batch, time, heads, value], the state after the tokens, and each token's surprise [batch, time, heads].
 
         Of row ``b`` only the first ``lengths[b]`` tokens exist (a host tensor; None means all); what comes out behind them means nothing.
         """
+        if tokens.batch == 0:
+            return tokens.v[:, :, :, 0], state, tokens.lr.sum(-1)
+        longest = tokens.time if lengths is None else int(lengths.max())
+        if lengths is not None and bool((lengths == longest).all()):
+            lengths = None
+        y, after, surprise = self.advance(rule, tokens.map(lambda x: x[:, :longest]), state, lengths)
+        return _lengthen(y, tokens.time), after, _lengthen(surprise, tokens.time)
+
+
+def _lengthen(x: Tensor, time: int) -> Tensor:
+    missing = time - x.shape[1]
+    return torch.cat([x, x.new_zeros(x.shape[0], missing, *x.shape[2:])], dim=1) if missing else x

@@ -30,6 +30,11 @@ def tabulate(rule: MemoryRule, steps: Step, active: Tensor) -> Coefficients:
     learner, retention = rule.learner, rule.retention
     assert isinstance(learner, AbstractLinearLearner)
     assert isinstance(retention, AbstractScalarRetention)
+    with torch.autocast(active.device.type, enabled=False):  # a share of 0.9997 cannot be told in bfloat16
+        return _tabulate(learner, retention, steps, active)
+
+
+def _tabulate(learner: AbstractLinearLearner, retention: AbstractScalarRetention, steps: Step, active: Tensor) -> Coefficients:
     response = learner.response(steps, active)
     ratio = torch.where(active > 0, retention.ratio(steps.retain, active), 1.0)
     decay = products(ratio)

@@ -58,7 +58,7 @@ class Delta(AbstractEngine):
             return f"delta needs retention that multiplies; {type(rule.retention).__name__} does not."
         return None
 
-    def run(self, rule: MemoryRule, tokens: Tokens, state: MemoryState, lengths: Tensor | None = None) -> tuple[Tensor, MemoryState, Tensor]:
+    def advance(self, rule: MemoryRule, tokens: Tokens, state: MemoryState, lengths: Tensor | None) -> tuple[Tensor, MemoryState, Tensor]:
         if tokens.time == 0:
             return tokens.v[:, :, :, 0], state, tokens.lr.sum(-1)
         assert isinstance(rule.structure, AbstractMatrix)

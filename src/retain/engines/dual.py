@@ -18,6 +18,7 @@ from retain.numerics import Layout
 from retain.numerics.ragged import gather, join, trim
 
 from .coefficients import Coefficients, fill_step, shares_of, steps_of, tabulate
+from .compiled import compiled_tile
 from .factored import DualReader, Factors, capture, fold
 from .heads import cells_first, cut_rows, flat, heads_first, per_token, pick_rows, tokens_first, unflat
 from .passages import in_passages
@@ -38,12 +39,15 @@ class Dual(AbstractEngine):
         recompute: Tiles whose intermediate results are forgotten and computed again in the backward pass, together, once there are more than twice as
             many; 0 keeps everything.
         backprop: ``"full"`` lets gradients flow through every write; ``"segment"`` cuts them off at each boundary.
+        compile: Whether torch.compile fuses the work on whole tiles. The first call of each shape then takes from half a minute to several, and a C++
+            compiler must be there.
     """
 
     name = "dual"
     tile: int = 128
     recompute: int = 16
     backprop: Literal["full", "segment"] = "full"
+    compile: bool = False
 
     def why_not(self, rule: MemoryRule) -> str | None:
         if not isinstance(rule.learner, AbstractLinearLearner):
@@ -54,14 +58,14 @@ class Dual(AbstractEngine):
             return "dual takes all gradients of a segment at one point; gradients at the decayed memory are taken at another point for each token."
         return None
 
-    def run(self, rule: MemoryRule, tokens: Tokens, state: MemoryState, lengths: Tensor | None = None) -> tuple[Tensor, MemoryState, Tensor]:
+    def advance(self, rule: MemoryRule, tokens: Tokens, state: MemoryState, lengths: Tensor | None) -> tuple[Tensor, MemoryState, Tensor]:
         if tokens.time == 0:
             return tokens.v[:, :, :, 0], state, tokens.lr.sum(-1)
         joined = Joined.of(tokens, state, lengths)
         tile = tile_of(rule, self.tile)
         period = rule.step_every if rule.update_every is None else tile
         layout = Layout(state.folded % period, joined.lengths, tile)
-        work = _Work(rule, state, joined, layout, self.backprop)
+        work = _Work(rule, state, joined, layout, self.backprop, self.compile)
         return work.within_one_tile() if layout.tiles == 1 else work.across_tiles(self.recompute)
 
 
@@ -74,6 +78,7 @@ class _Work:
     joined: Joined
     layout: Layout
     backprop: str
+    compile: bool
 
     def within_one_tile(self) -> tuple[Tensor, MemoryState, Tensor]:
         """Few tokens, perhaps one: take the gradients of the new ones only, and join them to those that the state keeps."""
@@ -116,7 +121,7 @@ class _Work:
     def across_tiles(self, group: int) -> tuple[Tensor, MemoryState, Tensor]:
         """Many tokens: lay them on the grid, and go from tile to tile."""
         state, joined, layout = self.state, self.joined, self.layout
-        tokens = joined.tokens if layout.uniform else replace(joined.tokens, write=joined.tokens.written)
+        tokens = joined.tokens if layout.uniform and not bool(layout.offset.any()) else replace(joined.tokens, write=joined.tokens.written)
         placed = tokens.map(layout.place)
         heads, size, last = placed.k.shape[2], layout.tile, []
         anchor, states = flat(state.anchor), [flat(p) for p in (state.accumulator, *state.moments)]
@@ -155,13 +160,20 @@ class _Work:
         outputs, losses = [], []
         for i, tile in enumerate(tiles):
             there = min(size, cells - tile * size)
-            factors, loss = capture(rule, anchor, k[i][:, : there * pairs], v[i][:, : there * pairs])
-            reader = DualReader(states, factors, of_states[i][:, :there], of_cells[i][:, :there, : there * pairs])
-            outputs.append(rule.structure.read(reader, q[i][:, :there]))
-            losses.append(per_token(loss, pairs))
             complete = layout.end >= (tile + 1) * size
+            if self.compile and bool(complete.any()):
+                y, loss, factors, folded = compiled_tile(rule)(
+                    anchor, states, q[i], k[i], v[i], of_states[i], of_cells[i], next_states[i], next_cells[i]
+                )
+            else:
+                factors, loss = capture(rule, anchor, k[i][:, : there * pairs], v[i][:, : there * pairs])
+                reader = DualReader(states, factors, of_states[i][:, :there], of_cells[i][:, :there, : there * pairs])
+                y = rule.structure.read(reader, q[i][:, :there])
+                folded = fold(states, factors, next_states[i], next_cells[i]) if bool(complete.any()) else states
+            outputs.append(y)
+            losses.append(per_token(loss, pairs))
             if bool(complete.any()):
-                states = pick_rows(complete, fold(states, factors, next_states[i], next_cells[i][..., : there * pairs]), states)
+                states = pick_rows(complete, folded, states)
                 moved = moves_anchor(rule, self.state, layout, tile)
                 if bool(moved.any()):
                     states = cut_rows(moved, states) if self.backprop == "segment" else states

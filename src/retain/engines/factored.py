@@ -21,6 +21,9 @@ Factors = Mapping[str, tuple[Tensor, ...]]  # (inputs [N, C, I], output gradient
 def capture(rule: MemoryRule, anchor: Params, k: Tensor, v: Tensor) -> tuple[Factors, Tensor]:
     """The gradient of every cell's loss at the anchor, in factors, and the loss itself [N, C]. ``k`` is [N, C, key], ``v`` [N, C, value]."""
     through = torch.is_grad_enabled() and any(t.requires_grad for t in (k, v, *anchor.values()))
+    if torch.is_inference_mode_enabled():  # whose tensors no gradient can be taken of; copies of them are ordinary tensors
+        with torch.inference_mode(False), torch.no_grad():
+            return capture(rule, {name: w.clone() for name, w in anchor.items()}, k.clone(), v.clone())
     with torch.enable_grad():
         if not through:
             anchor = {name: w.detach() for name, w in anchor.items()}
@@ -152,7 +155,8 @@ def fold(states: list[Params], factors: Factors, of_states: Tensor, of_cells: Te
     for name, parts in factors.items():
         olds = [state[name] for state in states]
         if len(parts) == 1:
-            sums = of_cells @ parts[0] + of_states @ torch.stack(olds, dim=1)
+            with torch.autocast(of_cells.device.type, enabled=False):
+                sums = of_cells @ parts[0].to(of_cells.dtype) + of_states @ torch.stack(olds, dim=1)
             news: tuple[Tensor, ...] = sums.unbind(1)
         else:
             news = _Fold.apply(of_states, of_cells, *parts, *olds)

@@ -46,7 +46,7 @@ class Materialised(AbstractEngine):
     def why_not(self, rule: MemoryRule) -> str | None:
         return None
 
-    def run(self, rule: MemoryRule, tokens: Tokens, state: MemoryState, lengths: Tensor | None = None) -> tuple[Tensor, MemoryState, Tensor]:
+    def advance(self, rule: MemoryRule, tokens: Tokens, state: MemoryState, lengths: Tensor | None) -> tuple[Tensor, MemoryState, Tensor]:
         if tokens.time == 0:
             return tokens.v[:, :, :, 0], state, tokens.lr.sum(-1)
         joined, every = Joined.of(tokens, state, lengths), rule.step_every

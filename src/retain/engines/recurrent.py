@@ -33,7 +33,7 @@ class Recurrent(AbstractEngine):
     def why_not(self, rule: MemoryRule) -> str | None:
         return None
 
-    def run(self, rule: MemoryRule, tokens: Tokens, state: MemoryState, lengths: Tensor | None = None) -> tuple[Tensor, MemoryState, Tensor]:
+    def advance(self, rule: MemoryRule, tokens: Tokens, state: MemoryState, lengths: Tensor | None) -> tuple[Tensor, MemoryState, Tensor]:
         joined = Joined.of(tokens, state, lengths)
         stream, clock = joined.tokens, state.folded.clone()
         anchor, accumulator, moments = state.anchor, state.accumulator, state.moments

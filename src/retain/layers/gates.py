@@ -24,10 +24,10 @@ class Gates:
 
     Args:
         curve: ``"sigmoid"``, or ``"hard"``, a piecewise linear one that reaches 0 and 1: a memory that can leave a token out altogether. The latter, with
-            a small ``forget_max`` and ``NeuralMemory.write_cost`` in the outer loss, is what makes a memory last for a million tokens; it is ours, not
+            ``NeuralMemory.write_cost`` in the outer loss, is what makes a memory last for a million tokens; it is ours, not
             the papers'.
         rate: $\theta_{\max}$; None takes the bound of the memory's structure.
-        forget_max: $\alpha_{\max}$.
+        forget_max: $\alpha_{\max}$; None is 1 for the sigmoid and 0.01 for the hard curve, which would else forget by whole percents.
         lr: Where $c(z_\theta)$ starts; None starts at $1/2$ over the writes between two boundaries, whose steps add up before their error is measured again.
         momentum: Where $\eta$ starts.
         forget: Where $\alpha$ starts.
@@ -44,7 +44,7 @@ class Gates:
 
     curve: Literal["sigmoid", "hard"] = "sigmoid"
     rate: float | None = None
-    forget_max: float = 1.0
+    forget_max: float | None = None
     lr: float | None = None
     momentum: float = 0.5
     forget: float = 3e-4
@@ -52,11 +52,16 @@ class Gates:
     pool: Literal["last", "mean"] = "last"
 
     def __post_init__(self) -> None:
-        for name, share in (("lr", self.lr), ("momentum", self.momentum), ("forget", self.forget / self.forget_max)):
+        for name, share in (("lr", self.lr), ("momentum", self.momentum), ("forget", self.forget / self.most_forgotten)):
             if share is not None and not 0 < share < 1:
                 raise ValueError(
                     f"Gates.{name} starts at {getattr(self, name)}, which is not strictly between 0 and its maximum: no bias puts it there."
                 )
+
+    @property
+    def most_forgotten(self) -> float:
+        """``forget_max``, spelled out."""
+        return self.forget_max or (1.0 if self.curve == "sigmoid" else 0.01)
 
     def build(self, dim: int, heads: int, head_dim: int, pairs: int, rule: MemoryRule) -> GateMap:
         """The module, with slow weights of its own."""
@@ -79,7 +84,7 @@ class GateMap(nn.Module):
         self.widths = (pairs, rule.learner.moments, rule.learner.mixed, retain)
         self.weight = nn.Parameter(torch.randn(heads * sum(self.widths), dim) * 0.02 * min(1.0, (64 / dim) ** 0.5))
         lr = gates.lr or 0.5 / (pairs * (rule.update_every or 64))
-        starts = (gates.logit(lr), gates.logit(gates.momentum), 0.0, gates.logit(gates.forget / gates.forget_max))
+        starts = (gates.logit(lr), gates.logit(gates.momentum), 0.0, gates.logit(gates.forget / gates.most_forgotten))
         self.bias = nn.Parameter(torch.tensor([start for start, width in zip(starts, self.widths, strict=True) for _ in range(heads * width)]))
 
     @property
@@ -104,7 +109,7 @@ class GateMap(nn.Module):
         lr = self.rate * self._curve(raw_lr)
         if momentum is not None and self.gates.damped:
             lr = lr * (1 - momentum).prod(-1, keepdim=True)
-        kept = None if retain is None else 1 - self.gates.forget_max * self._curve(retain)
+        kept = None if retain is None else 1 - self.gates.most_forgotten * self._curve(retain)
         if kept is not None and not self.channels:
             kept = kept.squeeze(-1)
         return {"lr": lr, "momentum": momentum, "mix": None if mix is None else mix.softmax(-1), "retain": kept}, sums
@@ -125,18 +130,19 @@ class GateMap(nn.Module):
 
     def _mean(self, z: Tensor, sums: Tensor | None, clock: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """At each token the mean over the tokens of its step so far; at the step's last token, over the step."""
+        sums = z.new_zeros(z.shape[0], z.shape[2]) if sums is None else sums
+        if not bool(lengths.any()):
+            return z, sums
         layout = Layout(clock % self.every, lengths, self.every)
         grid = layout.place(z)
         grid = torch.cat([grid, grid.new_zeros(grid.shape[0], -grid.shape[1] % self.every, grid.shape[2])], dim=1)
         running = grid.unflatten(1, (-1, self.every)).cumsum(2)
-        if sums is not None:
-            first = torch.arange(running.shape[1]) == (layout.offset // self.every)[:, None]
-            running = running + torch.where(
-                first.to(z.device)[:, :, None, None], sums[:, None, None, :], torch.zeros((), dtype=z.dtype, device=z.device)
-            )
+        first = (torch.arange(running.shape[1]) == (layout.offset // self.every)[:, None]).to(z.device)
+        running = running + first[:, :, None, None] * sums[:, None, None, :]
         place = torch.arange(1, self.every + 1, device=z.device, dtype=z.dtype)
         mean = layout.take((running / place[:, None]).flatten(1, 2), z.shape[1])
         over = ((clock + lengths) % self.every == 0).to(z.device)
         last = (layout.end - 1).clamp(min=0)
         left = running.flatten(1, 2)[torch.arange(z.shape[0], device=z.device), last.to(z.device)]
-        return mean, torch.where(over[:, None], torch.zeros_like(left), left)
+        left = torch.where(over[:, None], torch.zeros_like(left), left)
+        return mean, torch.where((lengths > 0).to(z.device)[:, None], left, sums)

@@ -110,7 +110,7 @@ class NeuralMemory(nn.Module):
             state: What the stretch before this one left behind; None at the start of a stream.
             mask: True where there is a token, False where there is padding [batch, time]. Padding leaves no trace, wherever it lies; its outputs are zero.
             cu_seqlens: Bounds of sequences packed behind each other into one row ``x`` [1, time, dim], as in ``[0, 3, 10]``; each is a row of the state.
-            write: False reads only: the memory answers as it stands, and the state comes back unchanged.
+            write: False reads only: the memory answers as it stands, and the state comes back unchanged, its clock and convolution included.
             write_mask: True where a token is stored. The others are read at and seen by the convolution, and the clock passes them, but the memory takes
                 no step for them.
             return_surprise: Whether to return each token's surprise as well.

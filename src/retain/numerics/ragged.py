@@ -99,7 +99,8 @@ def join(first: Tensor, counts: Tensor, second: Tensor) -> Tensor:
 
 def trim(x: Tensor, before: Tensor, time: int) -> Tensor:
     """Row by row, ``time`` entries of ``x`` [batch, entries, ...] behind the first ``before[b]``."""
-    if bool((before == before[0]).all()):
-        return x[:, int(before[0]) : int(before[0]) + time]
+    if bool((before == before[:1]).all()):
+        start = int(before[0]) if len(before) else 0
+        return x[:, start : start + time]
     index = before[:, None] + torch.arange(time)
     return gather(x, index, torch.ones_like(index, dtype=torch.bool))

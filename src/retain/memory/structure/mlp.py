@@ -59,4 +59,4 @@ class MLP(AbstractStructure):
         return x
 
     def rate_bound(self, key_dim: int) -> float:
-        return 2.0 / key_dim
+        return 1.0 if self.depth == 1 else 4.0 / (max(2.0, self.expansion) * key_dim * (self.depth - 1))

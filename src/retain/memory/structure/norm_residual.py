@@ -19,7 +19,7 @@ class NormResidual(AbstractStructure):
     TTT section 2.7 and MIRAS section 5.4, $x + \mathrm{LN}(f(x))$; that the gain is memory is a choice they leave open.
 
     Args:
-        inner: The network $f$; its output is as wide as its input.
+        inner: The network $f$; its output is as wide as its input. Weights that would start at zero start at random: zero has no direction to normalise.
         eps: Added to the variance.
 
     Raises:
@@ -37,7 +37,9 @@ class NormResidual(AbstractStructure):
     def init(self, heads: int, key_dim: int, value_dim: int, generator: torch.Generator | None = None) -> dict[str, Tensor]:
         if key_dim != value_dim:
             raise ValueError(f"NormResidual adds its input to its output, so keys and values must be equally wide, got {key_dim} and {value_dim}.")
-        return {**self.inner.init(heads, key_dim, value_dim, generator), "gain": torch.zeros(heads, value_dim)}
+        fresh = self.inner.init(heads, key_dim, value_dim, generator)
+        start = {n: w if bool(w.any()) else torch.randn(w.shape, generator=generator) * w.shape[-2] ** -0.5 for n, w in fresh.items()}
+        return {**start, "gain": torch.zeros(heads, value_dim)}
 
     def read(self, weights: AbstractReader, x: Tensor) -> Tensor:
         y = self.inner.read(weights, x)
@@ -45,4 +47,4 @@ class NormResidual(AbstractStructure):
         return x + y + weights.scale("gain", y)
 
     def rate_bound(self, key_dim: int) -> float:
-        return self.inner.rate_bound(key_dim)
+        return min(self.inner.rate_bound(key_dim), 2.0 / key_dim)
