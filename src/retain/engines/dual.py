@@ -225,16 +225,16 @@ def _on_grid(factors: Factors, layout: Layout, pairs: int, cells: int) -> Factor
     else:
         times = next(iter(factors.values()))[0].shape[0] // layout.phase.shape[0]
         place = Layout(layout.phase.repeat_interleave(times) * pairs, layout.lengths.repeat_interleave(times) * pairs, layout.tile * pairs).place
-    return {name: tuple(_lengthen(place(part), cells * pairs) for part in parts) for name, parts in factors.items()}
+    return {name: tuple(_exactly(place(part), cells * pairs) for part in parts) for name, parts in factors.items()}
 
 
 def _same(x: Tensor) -> Tensor:
     return x
 
 
-def _lengthen(x: Tensor, cells: int) -> Tensor:
+def _exactly(x: Tensor, cells: int) -> Tensor:
     missing = cells - x.shape[1]
-    return torch.cat([x, x.new_zeros(x.shape[0], missing, x.shape[2])], dim=1) if missing else x
+    return torch.cat([x, x.new_zeros(x.shape[0], missing, x.shape[2])], dim=1) if missing > 0 else x[:, :cells]
 
 
 def _in_last_tile(layout: Layout) -> Tensor:
