@@ -25,6 +25,7 @@ class Decay(AbstractScalarRetention):
         ValueError: From the rule, if ``grad_at="decayed"`` and ``update_every`` is not 1.
 
     Examples:
+        >>> import torch
         >>> Decay().keep({"w": torch.ones(1, 1, 2)}, Step(retain=torch.tensor([[0.5]])))
         {'w': tensor([[[0.5000, 0.5000]]])}
     """
