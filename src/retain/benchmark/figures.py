@@ -61,7 +61,15 @@ def _speed(rows: list[dict[str, Any]], path: Path) -> Path:
         x = settings.index(setting) + 0.27 * (place % 3 - 1)
         axis.bar(x, times, width=0.24, color=_PHASES[kind], label=label if setting == settings[0] else None)
         axis.annotate(
-            f"{times:.3g}x", (x, low), xytext=(0, 6), textcoords="offset points", ha="center", va="bottom", fontsize=9, weight="bold", color=PAPER
+            f"{times:.{3 if times >= 100 else 2}g}x",
+            (x, low),
+            xytext=(0, 6),
+            textcoords="offset points",
+            ha="center",
+            va="bottom",
+            fontsize=9,
+            weight="bold",
+            color=PAPER,
         )
         if target:
             axis.plot([x - 0.12, x + 0.12], [target, target], color=INK, linewidth=1.6, label="target" if place == len(bars) - 1 else None)
@@ -127,7 +135,7 @@ def _after(axis: Any, after: list[dict[str, Any]]) -> None:
     axis.errorbar(lengths, medians, yerr=spread, color=COLOURS["ours"], marker="o", markersize=4, linewidth=2, capsize=3)
     axis.set_xscale("log", base=2)
     axis.set_xticks(lengths, [_short(n) for n in lengths])
-    axis.set_ylim(0, 1.25 * max(high))
+    axis.set_ylim(0, 2 * max(medians))  # a spike goes off the top
     axis.set_xlabel("tokens read before", fontsize=9, color=INK)
     axis.set_title("Milliseconds for one more token", loc="left", fontsize=11, color=INK)
 

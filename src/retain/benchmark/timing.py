@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 SGEMM_WIDTH = 2048
+TURN = 0.2  # seconds that a turn lasts at least: a short call is repeated, and its mean taken
 
 Watch = Callable[[float, str], None]
 """Is told how far a measurement is: a share from 0 to 1, and what is being done."""
@@ -37,32 +38,38 @@ class Times:
         return {"median": amount / self.median, "min": amount / max(self.seconds), "max": amount / min(self.seconds)}
 
 
-def in_turns(contenders: Mapping[str, Callable[[], object]], repeats: int, warm_ups: int, watch: Watch) -> dict[str, Times]:
+def in_turns(contenders: Mapping[str, Callable[[], object]], repeats: int, warm_ups: int, watch: Watch, turn: float = TURN) -> dict[str, Times]:
     """Call each contender in turn, ``repeats`` times round, after ``warm_ups`` rounds that do not count.
+
+    In its turn a contender is called until ``turn`` seconds are over, so that a short call is not all first touches after another's long one.
 
     Args:
         contenders: Calls by name.
         repeats: Rounds that count.
         warm_ups: Rounds that do not.
-        watch: Is told of each call.
+        watch: Is told of each turn.
+        turn: Seconds.
+
+    Returns:
+        Seconds a call, one number a round, by name.
 
     Examples:
-        >>> times = in_turns({"one": lambda: 1, "two": lambda: 2}, 3, 1, lambda done, note: None)
+        >>> times = in_turns({"one": lambda: 1, "two": lambda: 2}, 3, 1, lambda done, note: None, turn=0.0)
         >>> [len(t.seconds) for t in times.values()]
         [3, 3]
     """
     seconds: dict[str, list[float]] = {name: [] for name in contenders}
-    calls = len(contenders) * (repeats + warm_ups)
-    done = 0
-    for turn in range(repeats + warm_ups):
+    turns, done = len(contenders) * (repeats + warm_ups), 0
+    for lap in range(repeats + warm_ups):
         for name, call in contenders.items():
-            watch(done / calls, name if turn >= warm_ups else f"{name}, warm-up")
+            watch(done / turns, name if lap >= warm_ups else f"{name}, warm-up")
             gc.collect()
-            start = time.perf_counter()
-            call()
-            taken = time.perf_counter() - start
-            if turn >= warm_ups:
-                seconds[name].append(taken)
+            calls, taken, start = 0, 0.0, time.perf_counter()
+            while not calls or taken < turn:
+                call()
+                calls, taken = calls + 1, time.perf_counter() - start
+            if lap >= warm_ups:
+                seconds[name].append(taken / calls)
             done += 1
     return {name: Times(tuple(taken)) for name, taken in seconds.items()}
 

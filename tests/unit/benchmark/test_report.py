@@ -140,9 +140,12 @@ def test_a_job_that_breaks_says_which_and_why() -> None:
 
 def test_turns_alternate_and_warm_ups_do_not_count() -> None:
     order: list[str] = []
-    times = in_turns({"a": lambda: order.append("a"), "b": lambda: order.append("b")}, 2, 1, lambda done, note: None)
+    times = in_turns({"a": lambda: order.append("a"), "b": lambda: order.append("b")}, 2, 1, lambda done, note: None, turn=0.0)
     assert order == ["a", "b"] * 3
     assert {name: len(taken.seconds) for name, taken in times.items()} == {"a": 2, "b": 2}
+    (many,) = in_turns({"a": lambda: order.append("c")}, 1, 0, lambda done, note: None, turn=0.01).values()
+    assert order.count("c") > 1
+    assert many.median < 0.01
     assert Times((1.0, 4.0, 2.0)).rates(8.0) == {"median": 4.0, "min": 2.0, "max": 8.0}
 
 
