@@ -18,7 +18,6 @@ from retain.numerics import Layout
 from retain.numerics.ragged import gather, join, trim
 
 from .coefficients import Coefficients, fill_step, shares_of, steps_of, tabulate
-from .compiled import compiled_tile
 from .factored import DualReader, Factors, capture, fold
 from .heads import cells_first, cut_rows, flat, heads_first, per_token, pick_rows, tokens_first, unflat
 from .passages import in_passages
@@ -39,15 +38,12 @@ class Dual(AbstractEngine):
         recompute: Tiles whose intermediate results are forgotten and computed again in the backward pass, together, once there are more than twice as
             many; 0 keeps everything.
         backprop: ``"full"`` lets gradients flow through every write; ``"segment"`` cuts them off at each boundary.
-        compile: Whether torch.compile fuses the work on whole tiles. The first call of each shape then takes from half a minute to several, and a C++
-            compiler must be there.
     """
 
     name = "dual"
     tile: int = 128
     recompute: int = 16
     backprop: Literal["full", "segment"] = "full"
-    compile: bool = False
 
     def why_not(self, rule: MemoryRule) -> str | None:
         if not isinstance(rule.learner, AbstractLinearLearner):
@@ -65,7 +61,7 @@ class Dual(AbstractEngine):
         tile = tile_of(rule, self.tile)
         period = rule.step_every if rule.update_every is None else tile
         layout = Layout(state.folded % period, joined.lengths, tile)
-        work = _Work(rule, state, joined, layout, self.backprop, self.compile)
+        work = _Work(rule, state, joined, layout, self.backprop)
         return work.within_one_tile() if layout.tiles == 1 else work.across_tiles(self.recompute)
 
 
@@ -78,7 +74,6 @@ class _Work:
     joined: Joined
     layout: Layout
     backprop: str
-    compile: bool
 
     def within_one_tile(self) -> tuple[Tensor, MemoryState, Tensor]:
         """Few tokens, perhaps one: take the gradients of the new ones only, and join them to those that the state keeps."""
@@ -161,19 +156,12 @@ class _Work:
         for i, tile in enumerate(tiles):
             there = min(size, cells - tile * size)
             complete = layout.end >= (tile + 1) * size
-            if self.compile and bool(complete.any()):
-                y, loss, factors, folded = compiled_tile(rule)(
-                    anchor, states, q[i], k[i], v[i], of_states[i], of_cells[i], next_states[i], next_cells[i]
-                )
-            else:
-                factors, loss = capture(rule, anchor, k[i][:, : there * pairs], v[i][:, : there * pairs])
-                reader = DualReader(states, factors, of_states[i][:, :there], of_cells[i][:, :there, : there * pairs])
-                y = rule.structure.read(reader, q[i][:, :there])
-                folded = fold(states, factors, next_states[i], next_cells[i]) if bool(complete.any()) else states
-            outputs.append(y)
+            factors, loss = capture(rule, anchor, k[i][:, : there * pairs], v[i][:, : there * pairs])
+            reader = DualReader(states, factors, of_states[i][:, :there], of_cells[i][:, :there, : there * pairs])
+            outputs.append(rule.structure.read(reader, q[i][:, :there]))
             losses.append(per_token(loss, pairs))
             if bool(complete.any()):
-                states = pick_rows(complete, folded, states)
+                states = pick_rows(complete, fold(states, factors, next_states[i], next_cells[i][..., : there * pairs]), states)
                 moved = moves_anchor(rule, self.state, layout, tile)
                 if bool(moved.any()):
                     states = cut_rows(moved, states) if self.backprop == "segment" else states
