@@ -10,7 +10,7 @@ from .plan import Plan
 from .settings import SETTINGS, Setting
 from .timing import Watch
 
-LENGTHS = (1_024, 2_048, 4_096, 8_192, 16_384, 32_768, 65_536)
+LENGTHS = (1_024, 4_096, 16_384, 32_768, 65_536)
 QUICK_LENGTHS = (256, 512, 1_024)
 MOST_SECONDS, MOST_MB = 20.0, 12_000.0
 REPEAT_FOR = 1.0  # seconds

@@ -169,7 +169,7 @@ def _streaming(results: Results) -> Iterator[str]:
         return
     found = results["streaming"]
     yield "## Streams"
-    yield f"{found['what'][0].upper()}{found['what'][1:]}, no gradients."
+    yield f"{found['what'][0].upper()}{found['what'][1:]}, no gradients; the allocator hands blocks of 1 MB and more back to the system."
     yield _table(
         ["tokens", "tokens/s", "peak MB"],
         [[f"{part['tokens']:,}", number(part["tokens_per_second"]), number(part["peak_mb"])] for part in (found["short"], found["long"])],
