@@ -39,7 +39,7 @@ class Materialised(AbstractEngine):
     """
 
     name = "materialised"
-    tile: int = 256
+    tile: int = 512
     recompute: int = 2
     backprop: Literal["full", "segment"] = "full"
 
@@ -56,7 +56,8 @@ class Materialised(AbstractEngine):
         placed = replace(joined.tokens, write=joined.tokens.written).map(layout.place)
 
         def run(tiles: range, anchor: Params, states: list[Params], tokens: Tokens) -> tuple[Tensor, Tensor, Params, list[Params]]:
-            outputs, losses = [], []
+            assert tokens.q is not None
+            reads, losses = _Reads(rule, heads_first(tokens.q)), []
             for i, tile in enumerate(tiles):
                 here = tokens.map(lambda x, a=i * size, b=(i + 1) * size: x[:, a:b])
                 steps, active = steps_of(rule, fill_step(here, every))
@@ -64,14 +65,18 @@ class Materialised(AbstractEngine):
                 point = rule.retention.gradient_point(anchor, _at(steps, 0))
                 factors, loss = capture(rule, point, cells_first(here.k), cells_first(here.v))
                 updates = _updates(factors, shares_of(here), every * here.k.shape[3])
-                y, states = _walk(rule, states, updates, steps, active, heads_first(_queries(here)))
-                outputs.append(y)
+                for j, (update, any_row) in enumerate(zip(updates, active.any(0).tolist(), strict=True)):
+                    reads.until(i * size + (j + 1) * every - (rule.reads == "after"), states[0])
+                    states = _step(rule, states, update, _at(steps, j), active[:, j]) if any_row else states
                 losses.append(per_token(loss, here.k.shape[3]))
                 moved = moves_anchor(rule, state, layout, tile)
                 if bool(moved.any()):
-                    states = cut_rows(moved, states) if self.backprop == "segment" else states
+                    if self.backprop == "segment":
+                        reads.until((i + 1) * size, states[0])
+                        states = cut_rows(moved, states)
                     anchor = pick_rows(moved, [rule.retention.expose(states[0])], [anchor])[0]
-            return torch.cat(outputs, dim=1), torch.cat(losses, dim=1), anchor, states
+            reads.until(tokens.time, states[0])
+            return torch.cat(reads.outputs, dim=1), torch.cat(losses, dim=1), anchor, states
 
         states = [flat(part) for part in (state.accumulator, *state.moments)]
         y, losses, anchor, states = in_passages(run, layout.tiles, size, self.recompute, flat(state.anchor), states, placed)
@@ -88,9 +93,19 @@ def _complete(layout: Layout, start: int, every: int, steps: int) -> Tensor:
     return start + every * torch.arange(1, steps + 1) <= layout.end[:, None]
 
 
-def _queries(tokens: Tokens) -> Tensor:
-    assert tokens.q is not None
-    return tokens.q
+class _Reads:
+    """Answers queries [N, time, key] in their order, as many together as read the same memory."""
+
+    def __init__(self, rule: MemoryRule, q: Tensor) -> None:
+        self.rule, self.q, self.done = rule, q, 0
+        self.outputs: list[Tensor] = []
+
+    def until(self, stop: int, accumulator: Params) -> None:
+        """Answer the next queries, up to ``stop``."""
+        queries = self.q[:, self.done : stop]
+        if queries.shape[1]:
+            self.outputs.append(self.rule.structure.read(Plain(self.rule.retention.expose(accumulator)), queries))
+        self.done = max(self.done, stop)
 
 
 def _updates(factors: Factors, shares: Tensor, cells: int) -> list[Params]:
@@ -105,30 +120,11 @@ def _updates(factors: Factors, shares: Tensor, cells: int) -> list[Params]:
     return [{name: parts[j] for name, parts in written.items()} for j in range(len(next(iter(written.values()))))]
 
 
-def _walk(rule: MemoryRule, states: list[Params], updates: list[Params], steps: Step, active: Tensor, q: Tensor) -> tuple[Tensor, list[Params]]:
-    """Step after step: answer the queries that read before the step, then take it."""
-    every, time = rule.step_every, q.shape[1]
-    outputs, done = [], 0
-    for j, update in enumerate(updates):
-        until = min(time, (j + 1) * every - (rule.reads == "after"))
-        outputs.append(_read(rule, states[0], q[:, done:until]))
-        done = until
-        states = _step(rule, states, update, _at(steps, j), active[:, j])
-    outputs.append(_read(rule, states[0], q[:, done:]))
-    return torch.cat(outputs, dim=1), states
-
-
 def _step(rule: MemoryRule, states: list[Params], update: Params, step: Step, active: Tensor) -> list[Params]:
-    if not bool(active.any()):
-        return states
     accumulator, moments = states[0], tuple(states[1:])
     moved = rule.learner.accumulate(moments, update, step)
     new = [each(torch.add, rule.retention.keep(accumulator, step), rule.learner.expose(moved, update, step)), *moved]
     return pick_rows(active, new, states)
-
-
-def _read(rule: MemoryRule, accumulator: Params, q: Tensor) -> Tensor:
-    return rule.structure.read(Plain(rule.retention.expose(accumulator)), q)
 
 
 def _at(steps: Step, j: int) -> Step:

@@ -52,10 +52,9 @@ class Momentum(AbstractLinearLearner):
 
     def accumulate(self, moments: tuple[Params, ...], update: Params, step: Step) -> tuple[Params, ...]:
         momentum = _given("momentum", step.momentum, self.order)
-        incoming, after = each(torch.neg, update), []
-        for k, moment in enumerate(moments):
-            incoming = each(lambda s, x, eta=momentum[..., k]: torch.addcmul(x, stretch(eta, s), s), moment, incoming)
-            after.append(incoming)
+        after = [each(lambda s, u: (stretch(momentum[..., 0], s) * s).sub_(u), moments[0], update)]
+        for k, moment in enumerate(moments[1:], start=1):
+            after.append(each(lambda s, x, eta=momentum[..., k]: torch.addcmul(x, stretch(eta, s), s), moment, after[-1]))
         return tuple(after)
 
     def expose(self, moments: tuple[Params, ...], update: Params, step: Step) -> Params:
