@@ -136,7 +136,7 @@ def _state(tensors: dict[str, Tensor]) -> MemoryState:
     if "pending" in tree:
         waiting = tree["pending"]
         factors = {name: tuple(parts[str(i)] for i in range(len(parts))) for name, parts in waiting.get("factors", {}).items()}
-        pending = Pending(tokens=Tokens(**waiting["tokens"]), count=waiting["count"], factors=factors)
+        pending = Pending(tokens=Tokens(**waiting["tokens"]), count=waiting["count"], factors=factors, composition=waiting.get("composition"))
     return MemoryState(
         anchor=tree["anchor"],
         accumulator=tree["accumulator"],

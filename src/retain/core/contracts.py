@@ -207,10 +207,11 @@ class AbstractEngine(ABC):
         """
         if tokens.batch == 0:
             return tokens.v[:, :, :, 0], state, tokens.lr.sum(-1)
-        longest = tokens.time if lengths is None else int(lengths.max())
-        if lengths is not None and bool((lengths == longest).all()):
-            lengths = None
-        y, after, surprise = self.advance(rule, tokens.map(lambda x: x[:, :longest]), state, lengths)
+        longest = tokens.time
+        if lengths is not None:
+            longest = int(lengths.max())
+            lengths = None if bool((lengths == longest).all()) else lengths
+        y, after, surprise = self.advance(rule, tokens if longest == tokens.time else tokens.map(lambda x: x[:, :longest]), state, lengths)
         return _lengthen(y, tokens.time), after, _lengthen(surprise, tokens.time)
 
 

@@ -23,12 +23,14 @@ class Pending:
     """Tokens that were read but are not yet folded into the accumulator: those of an unfinished step, or of an unfinished segment.
 
     Row ``b`` holds ``count[b]`` of them, from the left. ``factors`` is what an engine may keep of their gradients so as not to take them again: for
-    each weight, pairs (inputs, output gradients) whose products are the gradient; it follows from the tokens and the anchor.
+    each weight, pairs (inputs, output gradients) whose products are the gradient; it follows from the tokens and the anchor. ``composition`` is what
+    it may keep of their gates: how much of each state, and of each of those gradients, is in each state by now.
     """
 
     tokens: Tokens
     count: Tensor  # [batch], on the host
     factors: Mapping[str, tuple[Tensor, ...]] = field(default_factory=dict)  # each [batch, heads, time * pairs, width]
+    composition: Tensor | None = None  # [batch, heads, states, states + time * pairs]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from retain.core.contracts import AbstractLinearLearner, AbstractScalarRetention
 from retain.core.rule import MemoryRule
+from retain.core.shapes import Params
 from retain.core.tokens import Step, Tokens
 from retain.numerics import products, running
 
@@ -50,6 +52,37 @@ def _tabulate(learner: AbstractLinearLearner, retention: AbstractScalarRetention
         next_states=torch.cat([of_states[..., -1:, :], torch.cat([none, response.moments_from_moments], dim=-1)], dim=-2),
         next_steps=torch.cat([of_steps[..., -1:, :], response.moments_from_updates], dim=-2),
     )
+
+
+def nothing_done(states: list[Params]) -> Tensor:
+    """What each of the states is made of before any step: itself [N, M, M]."""
+    like = next(iter(states[0].values()))
+    return torch.eye(len(states), dtype=like.dtype, device=like.device).expand(like.shape[0], -1, -1)
+
+
+def compose(rule: MemoryRule, composition: Tensor, tokens: Tokens, before: int) -> Tensor:
+    """What the states are made of behind the tokens, the first ``before`` of which are in ``composition`` already.
+
+    Row m of a composition [N, M, M + cells] says how much of each of M states, and of each cell's gradient, is in state m. It obeys the rule of the
+    weights themselves, so the rule is run on it.
+    """
+    every, pairs = rule.step_every, tokens.k.shape[3]
+    gates = {name: gate for name in ("momentum", "mix", "retain") if (gate := getattr(tokens, name)) is not None}
+    shares = shares_of(tokens).squeeze(1)
+    composition = F.pad(composition, (0, (tokens.time - before) * pairs))
+    for stop in range((before // every + 1) * every, tokens.time + 1, every):
+        step = Step(**{name: gate[:, stop - 1].flatten(0, 1) for name, gate in gates.items()})
+        first, last = (stop - every) * pairs, stop * pairs
+        update = F.pad(shares[:, first:last], (composition.shape[1] + first, (tokens.time - stop) * pairs))
+        parts = [{"": part} for part in composition.unbind(1)]
+        moments = rule.learner.accumulate(tuple(parts[1:]), {"": update}, step)
+        accumulator = rule.retention.keep(parts[0], step)[""] + rule.learner.expose(moments, {"": update}, step)[""]
+        after = torch.stack([accumulator, *(part[""] for part in moments)], dim=1)
+        if tokens.write is not None:
+            active = tokens.write[:, stop - every : stop].any(1).repeat_interleave(tokens.k.shape[2])
+            after = torch.where(active[:, None, None], after, composition)
+        composition = after
+    return composition
 
 
 def steps_of(rule: MemoryRule, tokens: Tokens) -> tuple[Step, Tensor]:

@@ -18,6 +18,7 @@ from retain.numerics import Layout
 from retain.numerics.ragged import gather, join, trim
 
 from .coefficients import Coefficients, fill_step, shares_of, steps_of, tabulate
+from .decoding import decode, decodes
 from .factored import DualReader, Factors, capture, fold
 from .heads import cells_first, cut_rows, flat, heads_first, per_token, pick_rows, tokens_first, unflat
 from .passages import in_passages
@@ -57,9 +58,11 @@ class Dual(AbstractEngine):
     def advance(self, rule: MemoryRule, tokens: Tokens, state: MemoryState, lengths: Tensor | None) -> tuple[Tensor, MemoryState, Tensor]:
         if tokens.time == 0:
             return tokens.v[:, :, :, 0], state, tokens.lr.sum(-1)
-        joined = Joined.of(tokens, state, lengths)
         tile = tile_of(rule, self.tile)
         period = rule.step_every if rule.update_every is None else tile
+        if lengths is None and decodes(tokens, state, tile, period):
+            return decode(rule, tokens, state, tile, self.backprop)
+        joined = Joined.of(tokens, state, lengths)
         layout = Layout(state.folded % period, joined.lengths, tile)
         work = _Work(rule, state, joined, layout, self.backprop)
         return work.within_one_tile() if layout.tiles == 1 else work.across_tiles(self.recompute)

@@ -62,7 +62,7 @@ class _Recorder(AbstractReader):
         return self._tap(name, None, x + self.params[name].unsqueeze(-2))
 
     def activate(self, name: str, x: Tensor) -> Tensor:
-        return twice_differentiable(name)(x) if self.through else super().activate(name, x)
+        return twice_differentiable(name)(x)
 
     def _tap(self, name: str, x: Tensor | None, out: Tensor) -> Tensor:
         if name in self.taps:
@@ -87,14 +87,16 @@ class DualReader(AbstractReader):
         self.states, self.factors, self.of_states, self.of_cells = states, factors, of_states, of_cells
 
     def linear(self, name: str, x: Tensor) -> Tensor:
-        inputs, gradients = self.factors[name]
-        return _DualLinear.apply(x, self.of_states, self.of_cells, inputs, gradients, *(state[name] for state in self.states))
+        return _DualLinear.apply(x, self.of_states, self.of_cells, *self.factors[name], *(state[name] for state in self.states))
 
     def scale(self, name: str, x: Tensor) -> Tensor:
         return x * self._vector(name)
 
     def shift(self, name: str, x: Tensor) -> Tensor:
         return x + self._vector(name)
+
+    def activate(self, name: str, x: Tensor) -> Tensor:
+        return twice_differentiable(name)(x)
 
     def _vector(self, name: str) -> Tensor:
         return self.of_cells @ self.factors[name][0] + self.of_states @ torch.stack([state[name] for state in self.states], dim=1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -140,8 +141,8 @@ class NeuralMemory(nn.Module):
         exact = next(iter(state.accumulator.values())).dtype
         q, k, v, tail = self.projections(x, state.buffers.get("tail"), lengths)
         gates, sums = self.gates(x, state.buffers.get("gates"), state.clock, lengths)
-        tokens = Tokens(q=q, k=k, v=v, **gates).map(lambda t: t.to(exact))
-        y, after, surprise = self.engine.run(self.rule, replace(tokens, write=writes), state, lengths)
+        given: dict[str, Any] = {name: x if x is None else x.to(exact) for name, x in {"q": q, "k": k, "v": v, **gates}.items()}
+        y, after, surprise = self.engine.run(self.rule, Tokens(**given, write=writes), state, lengths)
         buffers = {name: buffer for name, buffer in (("tail", tail), ("gates", sums)) if buffer is not None}
         return self.output(y, x), replace(after, buffers=buffers), surprise
 
