@@ -51,7 +51,7 @@ def decode(rule: MemoryRule, tokens: Tokens, state: MemoryState, tile: int, back
     clock, surprise = state.clock + 1, tokens_first(per_token(loss, pairs), heads)
     if held + 1 < tile:
         parts = {n: tuple(f.unflatten(0, (-1, heads)) for f in each) for n, each in factors.items()}
-        pending = Pending(tokens=waiting, count=clock - clock + held + 1, factors=parts, composition=after.unflatten(0, (-1, heads)))
+        pending = Pending(tokens=waiting, count=torch.full_like(clock, held + 1), factors=parts, composition=after.unflatten(0, (-1, heads)))
         return tokens_first(y, heads), replace(state, clock=clock, pending=pending), surprise
     states = fold(states, factors, after[:, :, : len(states)], after[:, :, len(states) :])
     if rule.update_every is not None and int(clock[0]) % rule.update_every == 0:
