@@ -50,6 +50,8 @@ class Materialised(AbstractEngine):
         if tokens.time == 0:
             return tokens.v[:, :, :, 0], state, tokens.lr.sum(-1)
         joined, every = Joined.of(tokens, state, lengths), rule.step_every
+        if bool((joined.lengths < every).all()):
+            return _wait(rule, tokens, state, joined)
         size = tile_of(rule, self.tile)
         layout = Layout(state.folded % (every if rule.update_every is None else size), joined.lengths, size)
         heads = tokens.k.shape[2]
@@ -106,6 +108,16 @@ class _Reads:
         if queries.shape[1]:
             self.outputs.append(self.rule.structure.read(Plain(self.rule.retention.expose(accumulator)), queries))
         self.done = max(self.done, stop)
+
+
+def _wait(rule: MemoryRule, tokens: Tokens, state: MemoryState, joined: Joined) -> tuple[Tensor, MemoryState, Tensor]:
+    """Tokens that complete no step: they are answered, and put to those that wait."""
+    assert tokens.q is not None
+    heads, (anchor, weights) = tokens.k.shape[2], (flat(part) for part in (state.anchor, rule.retention.expose(state.accumulator)))
+    y = rule.structure.read(Plain(weights), heads_first(tokens.q))
+    loss = rule.bias.loss(rule.structure.read(Plain(anchor), cells_first(tokens.k)), cells_first(tokens.v))
+    after = replace(state, clock=state.clock + joined.lengths - joined.before, pending=pending_after(joined, joined.lengths))
+    return tokens_first(y, heads), after, tokens_first(per_token(loss, tokens.k.shape[3]), heads)
 
 
 def _updates(factors: Factors, shares: Tensor, cells: int) -> list[Params]:
