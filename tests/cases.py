@@ -5,10 +5,25 @@ from __future__ import annotations
 from dataclasses import dataclass, fields, replace
 from typing import Any, get_args
 
+import torch
+from torch import Tensor, nn
+
 from retain import MemoryRule, bias, learner, presets, retention, structure
 from retain.core.contracts import AbstractBias, AbstractEngine, AbstractLearner, AbstractRetention, AbstractStructure
 from retain.engines.select import ENGINES
 from retain.numerics import Activation
+
+
+class Bend(nn.Module):
+    """A module for inputs of any width: two numbers are its memory."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.straight, self.bent = (nn.Parameter(torch.tensor(start, dtype=torch.float64)) for start in (0.7, 0.4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.straight * x + torch.tanh(self.bent * x)
+
 
 ACTIVATIONS: tuple[Activation, ...] = get_args(Activation)
 
@@ -17,8 +32,15 @@ BARE: tuple[AbstractStructure, ...] = (
     structure.MLP(depth=1),
     *(structure.MLP(depth=depth, expansion=1.5, activation=name) for depth in (2, 3, 4) for name in ACTIVATIONS),
     *(structure.GatedMLP(expansion=1.5, activation=name) for name in ACTIVATIONS),
+    *(structure.GatedResidualMLP(depth=depth, expansion=1.5) for depth in (1, 2)),
+    *(structure.LowRankMLP(depth=depth, rank=2) for depth in (1, 2)),
 )
-STRUCTURES: tuple[AbstractStructure, ...] = (*BARE, *(structure.NormResidual(inner=inner) for inner in BARE))
+STRUCTURES: tuple[AbstractStructure, ...] = (
+    *BARE,
+    *(structure.NormResidual(inner=inner) for inner in BARE),
+    *(structure.ResidualGLU(depth=depth, expansion=1.5) for depth in (1, 2)),
+    structure.Module(module=Bend()),
+)
 
 BIASES: tuple[AbstractBias, ...] = (
     bias.L2(),
@@ -37,6 +59,12 @@ RETENTIONS: tuple[AbstractRetention, ...] = (
 LEARNERS: tuple[AbstractLearner, ...] = (
     learner.Gradient(),
     *(learner.Momentum(order=order, mix=mix) for order in (1, 2, 3) for mix in ("last", "orders", "surprise")),
+    learner.PerTensor(),
+    learner.PerTensor(inner=learner.Momentum(order=2, mix="surprise")),
+    learner.Clamp(norm=0.1),
+    learner.Clamp(norm=0.1, kind="soft", inner=learner.Gradient()),
+    learner.Orthogonal(),
+    learner.Orthogonal(rate="before", inner=learner.Clamp(norm=0.5, inner=learner.PerTensor())),
 )
 
 CLOCKS: tuple[dict[str, Any], ...] = (
@@ -51,6 +79,8 @@ CLOCKS: tuple[dict[str, Any], ...] = (
     {"update_every": None},
     {"update_every": None, "step_every": 3},
     {"update_every": None, "step_every": 2, "reads": "before"},
+    {"update_every": 4, "step_every": 2, "transition": "gated"},
+    {"update_every": 3, "reads": "before", "transition": "gated"},
 )
 
 PRESETS: dict[str, MemoryRule] = {
@@ -74,7 +104,10 @@ class Case:
     @property
     def square(self) -> bool:
         """Whether keys and values must be equally wide."""
-        return isinstance(self.rule.structure, structure.NormResidual) or self.rule.retention.gate == "channel"
+        return (
+            isinstance(self.rule.structure, (structure.NormResidual, structure.ResidualGLU, structure.Module))
+            or self.rule.retention.gate == "channel"
+        )
 
     def __repr__(self) -> str:
         return self.name
@@ -123,6 +156,7 @@ CASES: tuple[Case, ...] = (
 )
 
 _KEPT = {"Matrix", "MLP(4,silu)", "GatedMLP(relu)", "NormResidual(MLP)", "NormResidual(GatedMLP)", "Dot", "Keep", "ChannelDecay", "Decay(decayed)"}
+_KEPT |= {"PerTensor(Momentum(2,surprise))", "Orthogonal(Clamp(PerTensor(Momentum),0.5),before)"}
 _KEPT |= {"Momentum(3,surprise)", "Momentum(2,orders)", "delta-ChannelDecay(decayed)-L2-after", "delta-Decay-L2(1.0)-before", "titans"}
 _KEPT |= {"-".join(f"{name}={value}" for name, value in clocks.items()) for clocks in CLOCKS}
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from retain import Gates, MemoryRule, NeuralMemory, Output, Projections, presets, retention
+from retain import RMS, Gates, MemoryRule, NeuralMemory, Output, Projections, learner, presets, retention
 
 DIM = 6
 RULES: dict[str, MemoryRule] = {
@@ -15,6 +15,8 @@ RULES: dict[str, MemoryRule] = {
     "long_steps": presets.titans(expansion=1.5, update_every=6, step_every=3),
     "gated_delta_net": presets.gated_delta_net(),
     "channels": replace(presets.delta_net(), retention=retention.ChannelDecay()),
+    "scaled": replace(presets.titans(expansion=1.5, update_every=6, step_every=3), learner=learner.PerTensor(most=2.0), transition="gated"),
+    "orthogonal": replace(presets.titans(expansion=1.5, update_every=6, step_every=3), learner=learner.Orthogonal(inner=learner.Clamp(norm=0.2))),
     "read_before": replace(presets.titans(expansion=1.5, update_every=4, step_every=2), reads="before"),
 }
 LAYERS: dict[str, dict[str, object]] = {
@@ -22,6 +24,8 @@ LAYERS: dict[str, dict[str, object]] = {
     "pooled": {"rule": RULES["long_steps"], "gates": Gates(pool="mean", lr=0.2)},
     "two_pairs": {"rule": RULES["titans"], "projections": Projections(pairs=2, conv=2)},
     "bare": {"rule": RULES["titans"], "projections": Projections(conv=1, activation=None, norm="rms"), "output": Output(norm=None, gate=None)},
+    "attending": {"rule": RULES["long_steps"], "gates": Gates(pool="attention", lr=0.2), "projections": Projections(prenorm=RMS())},
+    "next": {"rule": RULES["long_steps"], "projections": Projections(pairs=2, values="next", norm=RMS()), "gates": Gates(lr=0.2)},
     "recall": {"rule": RULES["titans"], "projections": Projections(start="recall"), "output": Output(gate="head")},
 }
 
@@ -32,7 +36,7 @@ def layer(name: str = "titans", heads: int = 2, **settings: object) -> NeuralMem
     memory = NeuralMemory(DIM, heads=heads, **{**LAYERS[name], **settings}).double()  # pyright: ignore[reportArgumentType]
     with torch.no_grad():
         for path, weight in memory.named_parameters():
-            if path.startswith(("projections.conv", "gates", "initial")):
+            if path.startswith(("projections.conv", "projections.norm", "gates", "initial")):
                 weight += 0.2 * torch.randn_like(weight)
     return memory
 

@@ -126,6 +126,10 @@ def world(
     )
     fresh = rule.structure.init(heads, key, value, source)
     initial = {name: w.to(dtype) + 0.3 * normal(*w.shape) for name, w in fresh.items()}
+    if rule.learner.scale_max:
+        tokens = replace(tokens, scales=gate(*lead, len(initial)))
+    if rule.transition == "gated":
+        tokens = replace(tokens, transition=gate(*lead))
     return World(rule=rule, initial=initial, tokens=tokens, lengths=torch.full((batch,), time), seed=seed)
 
 

@@ -4,6 +4,7 @@ from importlib.metadata import version as _version
 
 from .core.rule import MemoryRule as MemoryRule
 from .core.state import MemoryState as MemoryState
+from .layers import RMS as RMS
 from .layers import TTTMLP as TTTMLP
 from .layers import Gates as Gates
 from .layers import NeuralMemory as NeuralMemory

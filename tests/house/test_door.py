@@ -23,6 +23,7 @@ PUBLIC = [
     "NeuralMemory",
     "Output",
     "Projections",
+    "RMS",
     "TTTLinear",
     "TTTMLP",
     "bias",

@@ -172,7 +172,8 @@ def test_a_missing_gate_is_asked_for(gate: AbstractRetention) -> None:
 
 def _steps(how: AbstractLearner, n: int, seed: int) -> Step:
     mix = normal(3, n, how.mixed, seed=seed).softmax(-1) if how.mixed else None
-    return Step(momentum=unit(3, n, how.moments, seed=seed + 1) if how.moments else None, mix=mix)
+    momentum = unit(3, n, how.moments, seed=seed + 1) if how.moments else None
+    return Step(momentum=momentum, mix=mix, scales=unit(3, n, 1, seed=seed + 5) if how.scale_max else None, lr=unit(3, n, seed=seed + 6))
 
 
 def _at(steps: Step, j: int) -> Step:
@@ -191,7 +192,8 @@ def test_the_response_of_a_linear_learner_is_its_loop(how: AbstractLinearLearner
         happens = active[:, j, None, None] > 0
         deltas.append(torch.where(happens, how.expose(moved, update, _at(steps, j))["w"], 0.0))
         at = tuple({"w": torch.where(happens, new["w"], old["w"])} for new, old in zip(moved, at, strict=True))
-    response, flat_updates, flat_moments = how.response(steps, active), updates.flatten(2), moments.flatten(2)
+    scaled = updates if steps.scales is None else updates * steps.scales.unsqueeze(-1)
+    response, flat_updates, flat_moments = how.response(steps, active), scaled.flatten(2), moments.flatten(2)
     delta = response.delta_from_updates @ flat_updates + response.delta_from_moments @ flat_moments
     assert_near(delta, torch.stack(deltas, dim=1).flatten(2), what="delta")
     if how.moments:
@@ -212,17 +214,19 @@ def test_nothing_comes_from_nothing(how: AbstractLearner) -> None:
 def test_a_first_step_goes_against_the_gradient(how: AbstractLearner) -> None:
     zero, update, step = {"w": torch.zeros(3, 2, 2, dtype=torch.float64)}, {"w": normal(3, 2, 2)}, _at(_steps(how, 1, 0), 0)
     delta = how.expose(how.accumulate(tuple(zero for _ in range(how.moments)), update, step), update, step)
-    assert_near(delta["w"], -update["w"])
+    assert bool(((delta["w"] * update["w"]).sum((1, 2)) < 0).all())
+    if isinstance(how, (learner.Gradient, learner.Momentum)):
+        assert_near(delta["w"], -update["w"])
 
 
 @pytest.mark.parametrize("how", [how for how in LEARNERS if how.moments], ids=named)
 def test_a_learner_asks_for_its_gates(how: AbstractLearner) -> None:
     zero = {"w": torch.zeros(3, 2, 2)}
     with pytest.raises(ValueError, match=rf"needs a `momentum` gate with {how.moments} entries, got none"):
-        how.accumulate((zero,) * how.moments, zero, Step())
+        how.accumulate((zero,) * how.moments, zero, Step(scales=torch.ones(3, 1), lr=torch.ones(3)))
     if how.mixed:
         with pytest.raises(ValueError, match=rf"needs a `mix` gate with {how.mixed} entries, got \[3, 9\]"):
-            how.expose((zero,) * how.moments, zero, Step(mix=torch.zeros(3, 9)))
+            how.expose((zero,) * how.moments, zero, Step(mix=torch.zeros(3, 9), scales=torch.ones(3, 1), lr=torch.ones(3)))
 
 
 # ---- structure
@@ -258,7 +262,8 @@ def test_a_read_is_pure_and_never_mixes_tokens_or_memories(net: AbstractStructur
     assert all(torch.equal(weights[name], w) for name, w in before.items())
     for head in range(4):
         for t in range(5):
-            alone = net.read(_Plainest({name: w[head] for name, w in weights.items()}), x[head, t])
+            own = {name: w[head] for name, w in weights.items()}
+            alone = net.read(_Plainest(own), x[head, t]) if net.factored else net.read(Plain(own), x[head, t : t + 1])[0]
             assert_near(y[head, t], alone)
 
 
@@ -267,10 +272,10 @@ def test_a_structure_begins_the_same_for_the_same_seed_and_has_a_weight_for_each
     first, again, other = (net.init(2, 3, 3, torch.Generator().manual_seed(seed)) for seed in (0, 0, 1))
     assert all(w.shape[0] == 2 and torch.equal(w, again[name]) for name, w in first.items())
     random = [name for name, w in first.items() if not torch.equal(w, other[name])]
-    assert bool(random) != all(not bool(w.any()) for w in first.values())
+    assert bool(random) != (isinstance(net, structure.Module) or all(not bool(w.any()) for w in first.values()))
 
 
-@pytest.mark.parametrize("net", STRUCTURES, ids=named)
+@pytest.mark.parametrize("net", [net for net in STRUCTURES if net.factored], ids=named)
 def test_weights_that_were_never_written_out_read_like_those_that_were(net: AbstractStructure) -> None:
     """The factors of a gradient multiply out to it, and the dual reader reads a mix of states and gradients."""
     weights, x = _net(net)

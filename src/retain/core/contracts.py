@@ -44,6 +44,11 @@ class AbstractReader(ABC):
 class AbstractStructure(ABC):
     """What the memory is: a small network whose weights are rewritten while it reads."""
 
+    @property
+    def factored(self) -> bool:
+        """Whether ``read`` speaks of its weights in the reader's words alone, so that gradients come as factors."""
+        return True
+
     @abstractmethod
     def init(self, heads: int, key_dim: int, value_dim: int, generator: torch.Generator | None = None) -> dict[str, Tensor]:
         """Fresh weights, one memory for each head: each tensor [heads, ...]."""
@@ -165,6 +170,16 @@ class AbstractLearner(ABC):
     def mixed(self) -> int:
         """Weights of its ``mix`` gate; 0 if it has none."""
         return 0
+
+    @property
+    def scale_max(self) -> float:
+        """The most that a ``scales`` gate, by which the update of each weight is multiplied first of all, may say; 0 if there is none."""
+        return 0.0
+
+    @property
+    def rates(self) -> Literal["before", "after"]:
+        """Whether the learning rate multiplies each gradient, or what moves the memory in the end; then updates are sums of plain gradients."""
+        return "before"
 
     @abstractmethod
     def accumulate(self, moments: tuple[Params, ...], update: Params, step: Step) -> tuple[Params, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from .contracts import AbstractBias, AbstractLearner, AbstractRetention, AbstractStructure
+from .contracts import AbstractBias, AbstractChannelRetention, AbstractLearner, AbstractRetention, AbstractScalarRetention, AbstractStructure
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,9 +27,11 @@ class MemoryRule:
         update_every: Tokens between two boundaries, at which the point where gradients are taken moves to the newest weights; None never moves it.
         step_every: Tokens that make one inner step; divides ``update_every``.
         reads: Whether a token reads the memory after or before its own step.
+        transition: What becomes of the memory at a boundary: ``"full"`` goes on with the newest weights $W$, ``"gated"`` with $W^* + g\,(W - W^*)$, where $g$
+            is a gate and $W^*$ the anchor so far. The token at the boundary reads what comes of it. Source of the latter: titans-pytorch.
 
     Raises:
-        ValueError: A clock is not positive, or the clocks do not fit each other or the retention.
+        ValueError: A clock is not positive, or the clocks do not fit each other, the retention or the transition.
 
     Examples:
         >>> from retain import MemoryRule, bias, learner, retention, structure
@@ -45,6 +47,7 @@ class MemoryRule:
     update_every: int | None = 64
     step_every: int = 1
     reads: Literal["after", "before"] = "after"
+    transition: Literal["full", "gated"] = "full"
 
     def __post_init__(self) -> None:
         if self.step_every < 1:
@@ -57,6 +60,15 @@ class MemoryRule:
             )
         if self.reads not in ("after", "before"):
             raise ValueError(f"reads must be 'after' or 'before', got {self.reads!r}.")
+        if self.transition not in ("full", "gated"):
+            raise ValueError(f"transition must be 'full' or 'gated', got {self.transition!r}.")
+        if self.transition == "gated" and (
+            self.update_every is None or not isinstance(self.retention, (AbstractScalarRetention, AbstractChannelRetention))
+        ):
+            raise ValueError(
+                "transition='gated' needs boundaries, and a retention that exposes what it keeps as it is; got "
+                f"update_every={self.update_every} and {type(self.retention).__name__}."
+            )
         refusal = self.retention.why_not(self.update_every)
         if refusal is not None:
             raise ValueError(refusal)

@@ -13,43 +13,52 @@ from .shapes import Keys, Queries, Rates, TokenMask, Values
 
 
 @dataclass(frozen=True, kw_only=True)
-class Step:
-    """The gates of one inner step, or of several in a row.
+class StepGates:
+    """The gates that a step takes from the token that completes it.
 
     Symbols: ``momentum`` is the papers' $\\eta$ (one number an order), ``retain`` their $1 - \\alpha$ (one number, or one a channel), ``mix`` the
-    weights of the raw surprise and of each momentum order. What a rule does not use is None.
+    weights of the raw surprise and of each momentum order, ``scales`` what each weight's update is multiplied by, in the alphabetical order of their
+    names. What a rule does not use is None.
     """
 
     momentum: Tensor | None = None  # [..., order]
     mix: Tensor | None = None  # [..., order] or [..., order + 1]
     retain: Tensor | None = None  # [...] or [..., channels]
+    scales: Tensor | None = None  # [..., weights]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Tokens:
+class Step(StepGates):
+    """The gates of one inner step, or of several in a row, and the mean rate of what they write."""
+
+    lr: Tensor | None = None  # [...]; given to learners that are not linear
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tokens(StepGates):
     """A stretch of the stream: keys, values, queries and gates.
 
-    Gates are inputs: who computes them is the layer's affair. Of a step of many tokens, ``momentum``, ``mix`` and ``retain`` are taken at the token
-    that completes it; ``lr`` is each token's own.
+    Gates are inputs: who computes them is the layer's affair. Of a step of many tokens those of ``StepGates`` are taken at the token that completes it,
+    and ``transition`` at the token that completes a segment; ``lr`` is each token's own.
 
     Args:
         k: Keys [batch, time, heads, pairs, key]. ``pairs`` is 1 unless a token writes several associations.
         v: Values [batch, time, heads, pairs, value].
         lr: Inner learning rate (theta) [batch, time, heads, pairs].
         q: Queries [batch, time, heads, key]; None in tokens that wait in a state.
-        momentum: Momentum decay (eta) [batch, time, heads, order].
-        mix: Weights of the momentum orders, the raw surprise first where it takes part.
-        retain: Share of the memory that is kept (1 - alpha) [batch, time, heads] or [batch, time, heads, channels].
+        transition: How far the memory goes towards its newest weights at a boundary [batch, time, heads].
         write: Tokens that are stored. The others are read at, and the clock passes them, but no step is taken for them.
+        momentum: Momentum decay [batch, time, heads, order].
+        mix: Weights of the momentum orders [batch, time, heads, mixed], the raw surprise first where it takes part.
+        retain: Share of the memory that is kept [batch, time, heads] or [batch, time, heads, channels].
+        scales: What the updates are multiplied by [batch, time, heads, weights].
     """
 
     k: Keys
     v: Values
     lr: Rates
     q: Queries | None = None
-    momentum: Float[Tensor, "batch time heads order"] | None = None
-    mix: Float[Tensor, "batch time heads mixed"] | None = None
-    retain: Float[Tensor, "batch time heads *channels"] | None = None
+    transition: Float[Tensor, "batch time heads"] | None = None
     write: TokenMask | None = None
 
     def __post_init__(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -69,9 +70,10 @@ def compose(rule: MemoryRule, composition: Tensor, tokens: Tokens, before: int) 
     every, pairs = rule.step_every, tokens.k.shape[3]
     gates = {name: gate for name in ("momentum", "mix", "retain") if (gate := getattr(tokens, name)) is not None}
     shares = shares_of(tokens).squeeze(1)
+    ones = torch.ones_like(shares[:, :1]) if rule.learner.scale_max else None  # the scales are in the gradients already
     composition = F.pad(composition, (0, (tokens.time - before) * pairs))
     for stop in range((before // every + 1) * every, tokens.time + 1, every):
-        step = Step(**{name: gate[:, stop - 1].flatten(0, 1) for name, gate in gates.items()})
+        step = Step(**{name: gate[:, stop - 1].flatten(0, 1) for name, gate in gates.items()}, scales=ones)
         first, last = (stop - every) * pairs, stop * pairs
         update = F.pad(shares[:, first:last], (composition.shape[1] + first, (tokens.time - stop) * pairs))
         parts = [{"": part} for part in composition.unbind(1)]
@@ -88,7 +90,7 @@ def compose(rule: MemoryRule, composition: Tensor, tokens: Tokens, before: int) 
 def steps_of(rule: MemoryRule, tokens: Tokens) -> tuple[Step, Tensor]:
     """The gates of each step of tokens that lie on a grid of whole steps [N, n, ...], and which steps are active [N, n]."""
     every, heads = rule.step_every, tokens.k.shape[2]
-    gates = {name: getattr(tokens, name) for name in ("momentum", "mix", "retain")}
+    gates = {name: getattr(tokens, name) for name in ("momentum", "mix", "retain", "scales")}
     steps = Step(**{name: None if gate is None else heads_first(gate[:, every - 1 :: every]) for name, gate in gates.items()})
     active = tokens.written.unflatten(1, (-1, every)).any(-1).repeat_interleave(heads, dim=0)
     return steps, active.to(tokens.lr.dtype)
@@ -103,7 +105,26 @@ def fill_step(tokens: Tokens, every: int) -> Tokens:
     return tokens.map(lambda x: torch.cat([x, x.new_zeros(x.shape[0], missing, *x.shape[2:])], dim=1))
 
 
-def shares_of(tokens: Tokens) -> Tensor:
-    """The weight of each cell in its step: its learning rate, or nothing if it is not written [N, 1, cells]."""
-    lr = tokens.lr if tokens.write is None else tokens.lr * tokens.write[:, :, None, None]
+def scales_of(rule: MemoryRule, tokens: Tokens) -> Tensor | None:
+    """What each cell's gradient of each weight is multiplied by, in tokens that lie on a grid of steps [N, cells, weights]; None if by nothing."""
+    if not rule.learner.scale_max:
+        return None
+    if tokens.scales is None:
+        raise ValueError(f"{type(rule.learner).__name__} needs a `scales` gate with each token, got None.")
+    every = rule.step_every
+    by_step = heads_first(fill_step(tokens, every).scales[:, every - 1 :: every])  # pyright: ignore[reportOptionalSubscript]
+    return by_step.repeat_interleave(every * tokens.k.shape[3], dim=1)[:, : tokens.time * tokens.k.shape[3]]
+
+
+def mean_rates(rule: MemoryRule, tokens: Tokens) -> Tensor:
+    """The mean learning rate of what each step writes, zero if it writes nothing, in tokens that lie on a grid of whole steps [N, n]."""
+    written = tokens.written[:, :, None, None].expand_as(tokens.lr).to(tokens.lr)
+    rates, written = (heads_first(x).flatten(1).unflatten(1, (-1, rule.step_every * x.shape[-1])).sum(-1) for x in (tokens.lr * written, written))
+    return rates / written.clamp(min=1)
+
+
+def shares_of(tokens: Tokens, rates: Literal["before", "after"] = "before") -> Tensor:
+    """The weight of each cell in its step: its learning rate (or one, if rates come after), or nothing if it is not written [N, 1, cells]."""
+    lr = tokens.lr if rates == "before" else torch.ones_like(tokens.lr)
+    lr = lr if tokens.write is None else lr * tokens.write[:, :, None, None]
     return heads_first(lr).flatten(1).unsqueeze(1)

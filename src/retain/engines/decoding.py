@@ -8,13 +8,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from retain.core.reader import Plain
 from retain.core.rule import MemoryRule
 from retain.core.state import MemoryState, Pending
 from retain.core.tokens import Tokens
 
-from .coefficients import compose, nothing_done
-from .factored import DualReader, capture, fold
+from .coefficients import compose, nothing_done, scales_of
+from .factored import DualReader, capture, fold, scaled
 from .heads import cells_first, cut_rows, flat, heads_first, per_token, tokens_first, unflat
+from .stream import part_way
 
 
 def decodes(tokens: Tokens, state: MemoryState, tile: int, period: int) -> bool:
@@ -47,14 +49,18 @@ def decode(rule: MemoryRule, tokens: Tokens, state: MemoryState, tile: int, back
 
     used = after if rule.reads == "after" else F.pad(before, (0, pairs))
     assert tokens.q is not None
-    y = rule.structure.read(DualReader(states, factors, used[:, :1, : len(states)], used[:, :1, len(states) :]), heads_first(tokens.q))
+    q, cells = heads_first(tokens.q), scaled(factors, scales_of(rule, waiting))
+    y = rule.structure.read(DualReader(states, cells, used[:, :1, : len(states)], used[:, :1, len(states) :]), q)
     clock, surprise = state.clock + 1, tokens_first(per_token(loss, pairs), heads)
     if held + 1 < tile:
         parts = {n: tuple(f.unflatten(0, (-1, heads)) for f in each) for n, each in factors.items()}
         pending = Pending(tokens=waiting, count=torch.full_like(clock, held + 1), factors=parts, composition=after.unflatten(0, (-1, heads)))
         return tokens_first(y, heads), replace(state, clock=clock, pending=pending), surprise
-    states = fold(states, factors, after[:, :, : len(states)], after[:, :, len(states) :])
+    states = fold(states, cells, after[:, :, : len(states)], after[:, :, len(states) :])
     if rule.update_every is not None and int(clock[0]) % rule.update_every == 0:
+        if rule.transition == "gated":
+            states[0] = part_way(anchor, states[0], None if tokens.transition is None else tokens.transition[:, 0].flatten())
+            y = rule.structure.read(Plain(states[0]), q) if rule.reads == "after" else y
         states = cut_rows(torch.ones_like(clock, dtype=torch.bool), states) if backprop == "segment" else states
         anchor = states[0]
     back = [unflat(part, heads) for part in (anchor, *states)]

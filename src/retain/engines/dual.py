@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from retain.core.contracts import AbstractEngine, AbstractLinearLearner, AbstractScalarRetention
+from retain.core.reader import Plain
 from retain.core.rule import MemoryRule
 from retain.core.shapes import Params
 from retain.core.state import MemoryState
@@ -17,12 +18,12 @@ from retain.core.tokens import Step, Tokens
 from retain.numerics import Layout
 from retain.numerics.ragged import gather, join, trim
 
-from .coefficients import Coefficients, fill_step, shares_of, steps_of, tabulate
+from .coefficients import Coefficients, fill_step, scales_of, shares_of, steps_of, tabulate
 from .decoding import decode, decodes
-from .factored import DualReader, Factors, capture, fold
+from .factored import DualReader, Factors, capture, fold, scaled
 from .heads import cells_first, cut_rows, flat, heads_first, per_token, pick_rows, tokens_first, unflat
 from .passages import in_passages
-from .stream import Joined, moves_anchor, pending_after, tile_of
+from .stream import Joined, moves_anchor, part_way, pending_after, tile_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +48,8 @@ class Dual(AbstractEngine):
     backprop: Literal["full", "segment"] = "full"
 
     def why_not(self, rule: MemoryRule) -> str | None:
+        if not rule.structure.factored:
+            return f"dual takes gradients in factors, which {type(rule.structure).__name__} does not give: it calls its network as a whole."
         if not isinstance(rule.learner, AbstractLinearLearner):
             return f"dual needs a learner that is linear in the gradients; {type(rule.learner).__name__} is not."
         if not isinstance(rule.retention, AbstractScalarRetention):
@@ -93,7 +96,7 @@ class _Work:
         placed = fill_step(replace(joined.tokens, q=None, write=joined.tokens.written).map(layout.place), rule.step_every)
         table = tabulate(rule, *steps_of(rule, placed))
         shares = shares_of(placed)
-        cells = _on_grid(factors, layout, pairs, placed.time)
+        cells = scaled(_on_grid(factors, layout, pairs, placed.time), scales_of(rule, placed))
 
         heads = joined.tokens.k.shape[2]
         token = layout.offset[:, None] + joined.before[:, None] + torch.arange(joined.time)
@@ -109,6 +112,8 @@ class _Work:
             after = self._fold(states, cells, table, shares, pairs, complete)
         else:
             after = states
+        transition = None if placed.transition is None else heads_first(placed.transition[:, -1:])[:, 0]
+        anchor, after, y = self._boundary(0, anchor, after, transition, q, y, joined.lengths - joined.before - 1)
         count = torch.where(complete, 0, joined.lengths)
         surprise = tokens_first(per_token(loss, pairs), heads)
         if time != joined.time:
@@ -155,23 +160,46 @@ class _Work:
         of_states, next_states = of_states.unbind(1), table.next_states.unbind(1)
         assert tokens.q is not None
         q, k, v = heads_first(tokens.q).split(size, 1), cells_first(tokens.k).split(size * pairs, 1), cells_first(tokens.v).split(size * pairs, 1)
+        scales = scales_of(rule, tokens)
+        by_cell = [None] * amount if scales is None else scales.split(size * pairs, 1)
+        crossed = None if tokens.transition is None else heads_first(tokens.transition[:, size - 1 :: size]).unbind(1)
         outputs, losses = [], []
         for i, tile in enumerate(tiles):
             there = min(size, cells - tile * size)
             complete = layout.end >= (tile + 1) * size
-            factors, loss = capture(rule, anchor, k[i][:, : there * pairs], v[i][:, : there * pairs])
+            raw, loss = capture(rule, anchor, k[i][:, : there * pairs], v[i][:, : there * pairs])
+            here = by_cell[i]
+            factors = scaled(raw, None if here is None else here[:, : there * pairs])
             reader = DualReader(states, factors, of_states[i][:, :there], of_cells[i][:, :there, : there * pairs])
             outputs.append(rule.structure.read(reader, q[i][:, :there]))
             losses.append(per_token(loss, pairs))
             if bool(complete.any()):
                 states = pick_rows(complete, fold(states, factors, next_states[i], next_cells[i][..., : there * pairs]), states)
-                moved = moves_anchor(rule, self.state, layout, tile)
-                if bool(moved.any()):
-                    states = cut_rows(moved, states) if self.backprop == "segment" else states
-                    anchor = pick_rows(moved, [states[0]], [anchor])[0]
+                gate, last_cell = None if crossed is None else crossed[i], torch.full_like(layout.end, size - 1)
+                anchor, states, outputs[-1] = self._boundary(tile, anchor, states, gate, q[i], outputs[-1], last_cell)
             if tile == layout.tiles - 1:
-                last.append(factors)
+                last.append(raw)
         return torch.cat(outputs, dim=1), torch.cat(losses, dim=1), anchor, states
+
+    def _boundary(
+        self, tile: int, anchor: Params, states: list[Params], gate: Tensor | None, q: Tensor, y: Tensor, last: Tensor
+    ) -> tuple[Params, list[Params], Tensor]:
+        """What a boundary at the end of a tile does: the anchor, the states, and the outputs, token ``last`` [batch] of which reads what came of it."""
+        rule, moved = self.rule, moves_anchor(self.rule, self.state, self.layout, tile)
+        if not bool(moved.any()):
+            return anchor, states, y
+        if rule.transition == "gated":
+            states = [pick_rows(moved, [part_way(anchor, states[0], gate)], [states[0]])[0], *states[1:]]
+            y = y if rule.reads == "before" else self._read_again(moved, last, states[0], q, y)
+        states = cut_rows(moved, states) if self.backprop == "segment" else states
+        return pick_rows(moved, [states[0]], [anchor])[0], states, y
+
+    def _read_again(self, moved: Tensor, last: Tensor, weights: Params, q: Tensor, y: Tensor) -> Tensor:
+        heads = y.shape[0] // len(moved)
+        at = torch.where(moved, last, 0).repeat_interleave(heads)[:, None].to(y.device)
+        new = self.rule.structure.read(Plain(weights), gather(q, at, torch.ones_like(at, dtype=torch.bool)))
+        here = (torch.arange(y.shape[1], device=y.device) == at) & moved.to(y.device).repeat_interleave(heads)[:, None]
+        return torch.where(here.unsqueeze(-1), new, y)
 
     def _fold(self, states: list[Params], cells: Factors, table: Coefficients, shares: Tensor, pairs: int, rows: Tensor) -> list[Params]:
         new = fold(states, cells, table.next_states, _spread(table.next_steps, self.rule, pairs) * shares)
@@ -180,13 +208,8 @@ class _Work:
     def _finish(
         self, y: Tensor, surprise: Tensor, anchor: Params, states: list[Params], complete: Tensor, count: Tensor, waiting: Factors
     ) -> tuple[Tensor, MemoryState, Tensor]:
-        state, joined, layout = self.state, self.joined, self.layout
+        state, joined = self.state, self.joined
         heads = joined.tokens.k.shape[2]
-        if layout.tiles == 1:
-            moved = moves_anchor(self.rule, state, layout, 0)
-            if bool(moved.any()):
-                states = cut_rows(moved, states) if self.backprop == "segment" else states
-                anchor = pick_rows(moved, [states[0]], [anchor])[0]
         back = [unflat(part, heads) for part in (anchor, *states)]
         clock = state.clock + joined.lengths - joined.before
         pending = pending_after(joined, count, waiting)

@@ -41,6 +41,13 @@ def capture(rule: MemoryRule, anchor: Params, k: Tensor, v: Tensor) -> tuple[Fac
     return factors, rule.bias.loss(y if through else y.detach(), v)
 
 
+def scaled(factors: Factors, scales: Tensor | None) -> Factors:
+    """The factors with the gradients of each weight, in alphabetical order, multiplied by the ``scales`` of their cells [N, C, weights]."""
+    if scales is None:
+        return factors
+    return {name: (*parts[:-1], parts[-1] * scales[..., i, None]) for i, (name, parts) in enumerate(sorted(factors.items()))}
+
+
 class _Recorder(AbstractReader):
     """Reads plainly and remembers, for each weight, what went in and what came out."""
 

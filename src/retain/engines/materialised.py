@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from retain.core.contracts import AbstractEngine
+from retain.core.contracts import AbstractEngine, AbstractLinearLearner
 from retain.core.reader import Plain
 from retain.core.rule import MemoryRule
 from retain.core.shapes import Params
@@ -19,11 +19,11 @@ from retain.core.trees import each
 from retain.numerics import Layout
 from retain.numerics.ragged import trim
 
-from .coefficients import fill_step, shares_of, steps_of
+from .coefficients import fill_step, mean_rates, shares_of, steps_of
 from .factored import Factors, capture
 from .heads import cells_first, cut_rows, flat, heads_first, per_token, pick_rows, tokens_first, unflat
 from .passages import in_passages
-from .stream import Joined, moves_anchor, pending_after, tile_of
+from .stream import Joined, moves_anchor, part_way, pending_after, tile_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,16 +63,24 @@ class Materialised(AbstractEngine):
             for i, tile in enumerate(tiles):
                 here = tokens.map(lambda x, a=i * size, b=(i + 1) * size: x[:, a:b])
                 steps, active = steps_of(rule, fill_step(here, every))
+                steps = steps if isinstance(rule.learner, AbstractLinearLearner) else replace(steps, lr=mean_rates(rule, fill_step(here, every)))
                 active = active.bool() & _complete(layout, tile * size, every, active.shape[1]).repeat_interleave(heads, dim=0).to(active.device)
                 point = rule.retention.gradient_point(anchor, _at(steps, 0))
-                factors, loss = capture(rule, point, cells_first(here.k), cells_first(here.v))
-                updates = _updates(factors, shares_of(here), every * here.k.shape[3])
+                k, v, shares = cells_first(here.k), cells_first(here.v), shares_of(here, rule.learner.rates)
+                if rule.structure.factored:
+                    factors, loss = capture(rule, point, k, v)
+                    updates = _updates(factors, shares, every * here.k.shape[3])
+                else:
+                    updates, loss = _whole_updates(rule, point, (k, v, shares.squeeze(1)), every * here.k.shape[3])
                 for j, (update, any_row) in enumerate(zip(updates, active.any(0).tolist(), strict=True)):
                     reads.until(i * size + (j + 1) * every - (rule.reads == "after"), states[0])
                     states = _step(rule, states, update, _at(steps, j), active[:, j]) if any_row else states
                 losses.append(per_token(loss, here.k.shape[3]))
                 moved = moves_anchor(rule, state, layout, tile)
                 if bool(moved.any()):
+                    if rule.transition == "gated":
+                        gate = None if here.transition is None else here.transition[:, -1].flatten()
+                        states = [pick_rows(moved, [part_way(anchor, states[0], gate)], states[:1])[0], *states[1:]]
                     if self.backprop == "segment":
                         reads.until((i + 1) * size, states[0])
                         states = cut_rows(moved, states)
@@ -118,6 +126,18 @@ def _wait(rule: MemoryRule, tokens: Tokens, state: MemoryState, joined: Joined) 
     loss = rule.bias.loss(rule.structure.read(Plain(anchor), cells_first(tokens.k)), cells_first(tokens.v))
     after = replace(state, clock=state.clock + joined.lengths - joined.before, pending=pending_after(joined, joined.lengths))
     return tokens_first(y, heads), after, tokens_first(per_token(loss, tokens.k.shape[3]), heads)
+
+
+def _whole_updates(rule: MemoryRule, point: Params, cells: tuple[Tensor, Tensor, Tensor], each_step: int) -> tuple[list[Params], Tensor]:
+    """What ``_updates`` gives, and the losses, for a structure that can only be called as a whole. ``cells`` are keys, values and shares [N, cells, ...]."""
+
+    def objective(weights: dict[str, Tensor], k: Tensor, v: Tensor, shares: Tensor) -> tuple[Tensor, Tensor]:
+        loss = rule.bias.loss(rule.structure.read(Plain(weights), k), v)
+        return (shares * loss).sum(), loss
+
+    gradient = torch.func.vmap(torch.func.grad(objective, has_aux=True))
+    steps = [gradient(dict(point), *here) for here in zip(*(part.split(each_step, dim=1) for part in cells), strict=True)]
+    return [update for update, _ in steps], torch.cat([loss for _, loss in steps], dim=1)
 
 
 def _updates(factors: Factors, shares: Tensor, cells: int) -> list[Params]:

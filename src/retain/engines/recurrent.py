@@ -16,7 +16,7 @@ from retain.core.state import MemoryState
 from retain.core.tokens import Step, Tokens
 from retain.core.trees import each, pick
 
-from .stream import Joined, pending_after
+from .stream import Joined, part_way, pending_after
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +38,8 @@ class Recurrent(AbstractEngine):
         stream, clock = joined.tokens, state.folded.clone()
         anchor, accumulator, moments = state.anchor, state.accumulator, state.moments
         update = each(torch.zeros_like, accumulator)
-        touched = torch.zeros(state.batch, dtype=torch.bool)
+        rates = stream.lr.new_zeros(state.batch, stream.lr.shape[2])  # summed over the step
+        touched, written = torch.zeros(state.batch, dtype=torch.bool), torch.zeros_like(rates)
         outputs, surprises = [], []
         for t in range(stream.time):
             real = joined.real[:, t]
@@ -52,12 +53,14 @@ class Recurrent(AbstractEngine):
             if rule.reads == "before":
                 outputs.append(_read(rule, accumulator, stream, t))
             writes = real & stream.written[:, t].cpu()
-            gradient = _gradient(rule, point, k, v, lr)
+            gradient = _gradient(rule, point, k, v, lr if rule.learner.rates == "before" else torch.ones_like(lr))
             update = pick(writes, each(torch.add, update, gradient), update)
+            rates, written = rates + writes.to(rates)[:, None] * lr.sum(-1), written + writes.to(rates)[:, None] * lr.shape[-1]
             touched = touched | writes
             clock = clock + real
             fires = real & touched & (clock % rule.step_every == 0)
             if bool(fires.any()):
+                step = replace(step, lr=rates / written.clamp(min=1))
                 moved = rule.learner.accumulate(moments, update, step)
                 kept = rule.retention.keep(accumulator, step)
                 moved_to = each(torch.add, kept, rule.learner.expose(moved, update, step))
@@ -66,6 +69,13 @@ class Recurrent(AbstractEngine):
             ended = real & (clock % rule.step_every == 0)
             update = pick(ended, each(torch.zeros_like, update), update)
             touched = touched & ~ended
+            rates, written = (torch.where(ended.to(x.device)[:, None], torch.zeros_like(x), x) for x in (rates, written))
+            if rule.transition == "gated":
+                accumulator = pick(
+                    real & _divides(rule.update_every, clock),
+                    part_way(anchor, accumulator, None if stream.transition is None else stream.transition[:, t]),
+                    accumulator,
+                )
             if rule.reads == "after":
                 outputs.append(_read(rule, accumulator, stream, t))
         ended = _divides(rule.update_every, clock)
@@ -89,7 +99,7 @@ def _divides(every: int | None, clock: Tensor) -> Tensor:
 
 
 def _step(stream: Tokens, t: int) -> Step:
-    gates = {name: getattr(stream, name) for name in ("momentum", "mix", "retain")}
+    gates = {name: getattr(stream, name) for name in ("momentum", "mix", "retain", "scales")}
     return Step(**{name: None if gate is None else gate[:, t] for name, gate in gates.items()})
 
 

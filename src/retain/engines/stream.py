@@ -9,8 +9,10 @@ import torch
 from torch import Tensor
 
 from retain.core.rule import MemoryRule
+from retain.core.shapes import Params
 from retain.core.state import MemoryState, Pending
 from retain.core.tokens import Tokens
+from retain.core.trees import each, stretch
 from retain.numerics import Layout
 from retain.numerics.ragged import gather, join, trim
 
@@ -85,3 +87,10 @@ def moves_anchor(rule: MemoryRule, state: MemoryState, layout: Layout, tile: int
         return torch.zeros_like(layout.end, dtype=torch.bool)
     clock = state.folded + stop - layout.offset
     return (stop > layout.offset) & (stop <= layout.end) & (clock % every == 0)
+
+
+def part_way(anchor: Params, accumulator: Params, gate: Tensor | None) -> Params:
+    """From the anchor towards the accumulator, as far as the gate says."""
+    if gate is None:
+        raise ValueError("transition='gated' needs a `transition` gate with each token, got None.")
+    return each(lambda old, new: old + stretch(gate, old) * (new - old), anchor, accumulator)

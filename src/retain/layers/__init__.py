@@ -2,6 +2,7 @@
 
 from .gates import Gates as Gates
 from .neural_memory import NeuralMemory as NeuralMemory
+from .norm import RMS as RMS
 from .output import Output as Output
 from .projections import Projections as Projections
 from .ttt import TTTMLP as TTTMLP

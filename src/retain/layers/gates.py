@@ -32,7 +32,8 @@ class Gates:
         momentum: Where $\eta$ starts.
         forget: Where $\alpha$ starts.
         damped: Whether the rate carries the factor $\prod_k (1 - \eta^{(k)})$.
-        pool: Whose $z_\eta$ and $z_\alpha$ a step of many tokens takes: those of its ``"last"`` token, or their ``"mean"`` over the step.
+        pool: What a step of many tokens takes all gates but $\theta$ from: its ``"last"`` token, the ``"mean"`` of its tokens, or their mean weighed
+            feature by feature by an ``"attention"`` over the step, which starts as the mean.
 
     Raises:
         ValueError: A start lies outside (0, 1), or beyond ``forget_max``.
@@ -49,7 +50,7 @@ class Gates:
     momentum: float = 0.5
     forget: float = 3e-4
     damped: bool = True
-    pool: Literal["last", "mean"] = "last"
+    pool: Literal["last", "mean", "attention"] = "last"
 
     def __post_init__(self) -> None:
         for name, share in (("lr", self.lr), ("momentum", self.momentum), ("forget", self.forget / self.most_forgotten)):
@@ -81,15 +82,25 @@ class GateMap(nn.Module):
         self.rate = rule.structure.rate_bound(head_dim) if gates.rate is None else gates.rate
         self.channels = rule.retention.gate == "channel"
         retain = {"none": 0, "head": 1, "channel": head_dim}[rule.retention.gate]
-        self.widths = (pairs, rule.learner.moments, rule.learner.mixed, retain)
+        scales = len(rule.structure.init(1, head_dim, head_dim)) if rule.learner.scale_max else 0
+        self.scale_max = rule.learner.scale_max
+        self.widths = (pairs, rule.learner.moments, rule.learner.mixed, scales, retain)
         self.weight = nn.Parameter(torch.randn(heads * sum(self.widths), dim) * 0.02 * min(1.0, (64 / dim) ** 0.5))
         lr = gates.lr or 0.5 / (pairs * (rule.update_every or 64))
-        starts = (gates.logit(lr), gates.logit(gates.momentum), 0.0, gates.logit(gates.forget / gates.most_forgotten))
+        starts = (gates.logit(lr), gates.logit(gates.momentum), 0.0, 0.0, gates.logit(gates.forget / gates.most_forgotten))
         self.bias = nn.Parameter(torch.tensor([start for start, width in zip(starts, self.widths, strict=True) for _ in range(heads * width)]))
+
+        self.pool = nn.Linear(dim, dim) if gates.pool == "attention" and self.every > 1 else None
+        if self.pool is not None:
+            nn.init.zeros_(self.pool.weight)
+            nn.init.zeros_(self.pool.bias)
+        self.transition = nn.Parameter(torch.tensor(-5.0)) if rule.transition == "gated" else None
 
     @property
     def pooled(self) -> int:
         """Numbers a row that must be remembered in the middle of a step."""
+        if self.pool is not None:
+            return 2 * self.weight.shape[1]
         return self.heads * sum(self.widths[1:]) if self.gates.pool == "mean" and self.every > 1 else 0
 
     def forward(self, x: Tensor, sums: Tensor | None, clock: Tensor, lengths: Tensor) -> tuple[dict[str, Tensor | None], Tensor | None]:
@@ -97,11 +108,14 @@ class GateMap(nn.Module):
 
         ``sums`` [batch, pooled] are those of the step that is under way, ``clock`` and ``lengths`` [batch] where each row stands and how many tokens it has.
         """
-        z = self._logits(x)
-        if self.pooled:
-            rest, sums = self._mean(z[..., -self.pooled :], sums, clock, lengths)
-            z = torch.cat([z[..., : -self.pooled], rest], dim=-1)
-        raw_lr, momentum, mix, retain = (
+        z, own = self._logits(x), self.heads * self.widths[0]
+        if self.pool is not None:
+            pooled, sums = self._attend(x, self.pool(x), sums, clock, lengths)
+            z = torch.cat([z[..., :own], self._logits(pooled)[..., own:]], dim=-1)
+        elif self.pooled:
+            rest, sums = self._mean(z[..., own:], sums, clock, lengths)
+            z = torch.cat([z[..., :own], rest], dim=-1)
+        raw_lr, momentum, mix, scales, retain = (
             part.unflatten(-1, (self.heads, -1)) if part.shape[-1] else None for part in z.split([self.heads * w for w in self.widths], dim=-1)
         )
         assert raw_lr is not None
@@ -112,7 +126,12 @@ class GateMap(nn.Module):
         kept = None if retain is None else 1 - self.gates.most_forgotten * self._curve(retain)
         if kept is not None and not self.channels:
             kept = kept.squeeze(-1)
-        return {"lr": lr, "momentum": momentum, "mix": None if mix is None else mix.softmax(-1), "retain": kept}, sums
+        gates = {"lr": lr, "momentum": momentum, "mix": None if mix is None else mix.softmax(-1), "retain": kept}
+        if scales is not None:
+            gates["scales"] = self.scale_max * scales.sigmoid()
+        if self.transition is not None:
+            gates["transition"] = self.transition.sigmoid().expand(*x.shape[:2], self.heads)
+        return gates, sums
 
     def cost(self, x: Tensor) -> Tensor:
         """The mean openness of the learning and forgetting gates, each between 0 and 1, added up: a scalar."""
@@ -134,9 +153,7 @@ class GateMap(nn.Module):
         if not bool(lengths.any()):
             return z, sums
         layout = Layout(clock % self.every, lengths, self.every)
-        grid = layout.place(z)
-        grid = torch.cat([grid, grid.new_zeros(grid.shape[0], -grid.shape[1] % self.every, grid.shape[2])], dim=1)
-        running = grid.unflatten(1, (-1, self.every)).cumsum(2)
+        running = self._steps(layout.place(z)).cumsum(2)
         first = (torch.arange(running.shape[1]) == (layout.offset // self.every)[:, None]).to(z.device)
         running = running + first[:, :, None, None] * sums[:, None, None, :]
         place = torch.arange(1, self.every + 1, device=z.device, dtype=z.dtype)
@@ -146,3 +163,36 @@ class GateMap(nn.Module):
         left = running.flatten(1, 2)[torch.arange(z.shape[0], device=z.device), last.to(z.device)]
         left = torch.where(over[:, None], torch.zeros_like(left), left)
         return mean, torch.where((lengths > 0).to(z.device)[:, None], left, sums)
+
+    def _attend(self, x: Tensor, logits: Tensor, carried: Tensor | None, clock: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """At each token the mean over the tokens of its step so far, weighed feature by feature by the exponentials of their logits.
+
+        With $L_i$ the logarithm of the weights' sum so far, the mean moves by $e^{l_i - L_i}$ of its way to the i-th token.
+        """
+        carried = x.new_zeros(x.shape[0], 2 * x.shape[2]) if carried is None else carried
+        if not bool(lengths.any()):
+            return x, carried
+        layout, rows = Layout(clock % self.every, lengths, self.every), torch.arange(x.shape[0], device=x.device)
+        alive = torch.arange(x.shape[1]).expand(x.shape[:2]) < lengths[:, None]
+        values, heights, alive = (self._steps(layout.place(t.to(x.device))) for t in (x, logits, alive.unsqueeze(-1)))
+        under_way = (torch.arange(values.shape[1]) == (layout.offset // self.every)[:, None]) & (clock % self.every > 0)[:, None]
+        mean, total = (part[:, None] for part in carried.chunk(2, dim=-1))
+        total = torch.where(under_way.to(x.device).unsqueeze(-1), total, -torch.inf)
+        means, totals = [], []
+        for i in range(self.every):
+            new = torch.logaddexp(total, heights[:, :, i])
+            moved = mean + torch.exp(heights[:, :, i] - new) * (values[:, :, i] - mean)
+            mean, total = torch.where(alive[:, :, i], moved, mean), torch.where(alive[:, :, i], new, total)
+            means.append(mean)
+            totals.append(total)
+        pooled, sums = (torch.stack(parts, dim=2).flatten(1, 2) for parts in (means, totals))
+        last = (layout.end - 1).clamp(min=0).to(x.device)
+        left = torch.cat([pooled[rows, last], sums[rows, last]], dim=-1)
+        done = ((clock + lengths) % self.every == 0).to(x.device)[:, None]
+        left = torch.where(done, torch.zeros_like(left), left)
+        return layout.take(pooled, x.shape[1]), torch.where((lengths > 0).to(x.device)[:, None], left, carried)
+
+    def _steps(self, grid: Tensor) -> Tensor:
+        """Cells [batch, cells, ...] as steps of cells, the last one filled up."""
+        missing = -grid.shape[1] % self.every
+        return torch.cat([grid, grid.new_zeros(grid.shape[0], missing, *grid.shape[2:])], dim=1).unflatten(1, (-1, self.every))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from dataclasses import replace
 from typing import Any
 
@@ -18,6 +19,7 @@ from retain.engines import select
 from retain.memory import presets
 
 from .gates import Gates
+from .lookahead import behind
 from .output import Output
 from .projections import Projections
 from .rows import Rows
@@ -72,17 +74,28 @@ class NeuralMemory(nn.Module):
             raise ValueError(f"heads must be positive and divide dim unless head_dim is given, got heads={heads} and dim={dim}.")
         self.dim, self.heads, self.head_dim = dim, heads, head_dim or dim // heads
         self.rule = presets.titans() if rule is None else rule
+        if projections.values == "next" and self.rule.step_every * projections.pairs == 1:
+            raise ValueError(
+                "Projections(values='next') binds pairs within a step, and a step of one pair has none to bind; use a rule with step_every > 1."
+            )
         self.engine = select(self.rule, engine)
         self.projections = projections.build(dim, heads, self.head_dim)
         self.gates = gates.build(dim, heads, self.head_dim, projections.pairs, self.rule)
         self.output = output.build(dim, heads, self.head_dim)
         fresh = self.rule.structure.init(heads, self.head_dim, self.head_dim)
-        self.initial = nn.ParameterDict({name: nn.Parameter(weight) for name, weight in fresh.items()})
+        self.initial = nn.ParameterDict(OrderedDict((name, nn.Parameter(weight)) for name, weight in fresh.items()))  # a plain dict would be sorted
 
     def start(self, batch: int) -> MemoryState:
         """The state before the first token of ``batch`` streams: the learnt initial memory in every row, in float32 or better."""
         weights = {name: w.to(torch.promote_types(w.dtype, torch.float32)) for name, w in self.initial.items()}
-        return MemoryState.start(self.rule, weights, batch)
+        heads = {name: w.expand(self.heads, *w.shape[1:]) for name, w in weights.items()}
+        return MemoryState.start(self.rule, heads, batch)
+
+    def share_initial(self) -> NeuralMemory:
+        """Give all heads one initial memory, their mean as it is now, to learn together; returns the layer."""
+        for name, weight in self.initial.items():
+            self.initial[name] = nn.Parameter(weight.detach().mean(0, keepdim=True))
+        return self
 
     def reset(self, state: MemoryState, rows: Tensor) -> MemoryState:
         """``state`` with the rows of a mask [batch] back at the start of their streams."""
@@ -91,17 +104,19 @@ class NeuralMemory(nn.Module):
 
     def write_cost(self, x: Stream) -> Tensor:
         """How open the learning and forgetting gates stand on these tokens, from 0 to 2: a scalar to add to the outer loss (ours, not the papers')."""
-        return self.gates.cost(x)
+        return self.gates.cost(self.projections.views(x, (x, x))[1])
 
     def forward(
         self,
         x: Stream,
         state: MemoryState | None = None,
         *,
+        store: Tensor | tuple[Tensor, Tensor] | None = None,
         mask: TokenMask | None = None,
         cu_seqlens: Tensor | None = None,
         write: bool = True,
         write_mask: TokenMask | None = None,
+        emphasis: Tensor | None = None,
         return_surprise: bool = False,
     ) -> tuple[Tensor, MemoryState] | tuple[Tensor, MemoryState, Tensor]:
         """Read a stretch of each row's stream, and go on exactly where ``state`` stopped.
@@ -109,11 +124,15 @@ class NeuralMemory(nn.Module):
         Args:
             x: Tokens [batch, time, dim].
             state: What the stretch before this one left behind; None at the start of a stream.
+            store: What is written, if that is not ``x``, token by token beside it [batch, time, dim]; or a pair, what keys and gates are made of and what
+                values are made of. Reading alone is by ``x``.
             mask: True where there is a token, False where there is padding [batch, time]. Padding leaves no trace, wherever it lies; its outputs are zero.
             cu_seqlens: Bounds of sequences packed behind each other into one row ``x`` [1, time, dim], as in ``[0, 3, 10]``; each is a row of the state.
             write: False reads only: the memory answers as it stands, and the state comes back unchanged, its clock and convolution included.
             write_mask: True where a token is stored. The others are read at and seen by the convolution, and the clock passes them, but the memory takes
                 no step for them.
+            emphasis: What each token's learning rate is multiplied by [batch, time]. A token of emphasis 0 leaves no trace of itself, but unlike one that is not written it
+                takes its part in the step, whose forgetting and momentum go on.
             return_surprise: Whether to return each token's surprise as well.
 
         Returns:
@@ -124,27 +143,46 @@ class NeuralMemory(nn.Module):
             StateMismatch: The state belongs to another layer or another number of rows.
             ValueError: Shapes do not fit.
         """
-        if x.shape[-1] != self.dim:
-            raise ValueError(f"this memory reads a stream of width {self.dim}, got x of shape {list(x.shape)}.")
+        if x.ndim != 3 or x.shape[-1] != self.dim:
+            raise ValueError(f"this memory reads a stream of width {self.dim}, got x of shape {list(x.shape)}; it must be [batch, time, {self.dim}].")
+        stored = store if isinstance(store, tuple) else (x, x) if store is None else (store, store)
+        for part in stored:
+            if part.shape != x.shape:
+                raise ValueError(
+                    f"what is stored lies token by token beside what is read: store must have x's shape {list(x.shape)}, got {list(part.shape)}."
+                )
+        for name, per_token in (("write_mask", write_mask), ("emphasis", emphasis)):
+            if per_token is not None and per_token.shape != x.shape[:2]:
+                raise ValueError(f"{name} has one entry for each token, [batch, time] = {list(x.shape[:2])}; got {list(per_token.shape)}.")
         rows = Rows.of(x, mask, cu_seqlens)
         x_rows = rows.gather(x)
+        keys = x_rows if stored[0] is x else rows.gather(stored[0])
+        values = keys if stored[1] is stored[0] else x_rows if stored[1] is x else rows.gather(stored[1])
         before = self._checked(state, x_rows.shape[0])
         writes = None if write_mask is None else rows.gather(write_mask)
         if not write:
             writes = torch.zeros(x_rows.shape[:2], dtype=torch.bool, device=x.device)
-        y, after, surprise = self._read(x_rows, before, rows.lengths, writes)
+        views = self.projections.views(x_rows, (keys, values))
+        y, after, surprise = self._read(views, before, rows.lengths, writes, None if emphasis is None else rows.gather(emphasis))
         after = after if write else before
         y = rows.scatter(y)
         return (y, after, rows.scatter(surprise)) if return_surprise else (y, after)
 
-    def _read(self, x: Tensor, state: MemoryState, lengths: Tensor, writes: Tensor | None) -> tuple[Tensor, MemoryState, Tensor]:
-        exact = next(iter(state.accumulator.values())).dtype
-        q, k, v, tail = self.projections(x, state.buffers.get("tail"), lengths)
-        gates, sums = self.gates(x, state.buffers.get("gates"), state.clock, lengths)
+    def _read(
+        self, views: tuple[Tensor, Tensor, Tensor], state: MemoryState, lengths: Tensor, writes: Tensor | None, emphasis: Tensor | None
+    ) -> tuple[Tensor, MemoryState, Tensor]:
+        exact, buffers = next(iter(state.accumulator.values())).dtype, dict(state.buffers)
+        q, k, v, tail = self.projections(views, buffers.get("tail"), lengths)
+        gates, sums = self.gates(views[1], buffers.get("gates"), state.clock, lengths)
+        if emphasis is not None:
+            gates["lr"] = gates["lr"] * emphasis[:, :, None, None]
+        ahead = None
+        if self.projections.projections.values == "next":
+            k, gates["lr"], ahead = behind(k, gates["lr"], buffers.get("ahead"), state.clock, lengths, self.rule.step_every)
         given: dict[str, Any] = {name: x if x is None else x.to(exact) for name, x in {"q": q, "k": k, "v": v, **gates}.items()}
         y, after, surprise = self.engine.run(self.rule, Tokens(**given, write=writes), state, lengths)
-        buffers = {name: buffer for name, buffer in (("tail", tail), ("gates", sums)) if buffer is not None}
-        return self.output(y, x), replace(after, buffers=buffers), surprise
+        buffers = {name: buffer for name, buffer in (("ahead", ahead), ("tail", tail), ("gates", sums)) if buffer is not None}
+        return self.output(y, views[0]), replace(after, buffers=buffers), surprise
 
     def _with_buffers(self, state: MemoryState) -> MemoryState:
         """The state with the buffers that it will have once it has read something: all zero at the start of a stream."""
@@ -152,6 +190,7 @@ class NeuralMemory(nn.Module):
             return state
         like, conv = self.gates.weight, self.projections.conv
         sizes = {
+            "ahead": (self.heads, self.head_dim + 1) if self.projections.projections.values == "next" else None,
             "tail": None if conv is None else (conv.width - 1, conv.weight.shape[1]),
             "gates": (self.gates.pooled,) if self.gates.pooled else None,
         }
@@ -164,7 +203,7 @@ class NeuralMemory(nn.Module):
             raise StateMismatch(
                 f"the state has {state.batch} rows and the input {batch}. Choose rows with state[...], or start a state with memory.start({batch})."
             )
-        expected = {name: (batch, *w.shape) for name, w in self.initial.items()}
+        expected = {name: (batch, self.heads, *w.shape[1:]) for name, w in self.initial.items()}
         got = {name: tuple(w.shape) for name, w in state.accumulator.items()}
         if got != expected or len(state.moments) != self.rule.learner.moments:
             raise StateMismatch(

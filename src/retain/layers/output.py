@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .norm import RMS
+
 
 @dataclass(frozen=True, kw_only=True)
 class Output:
@@ -17,7 +19,7 @@ class Output:
     Source: Titans section 4.4 (normalisation and a linear gate before the output projection; the gate's activation is not stated, ours is SiLU).
 
     Args:
-        norm: ``"rms"``, root mean square head by head with a learnt weight, or None.
+        norm: ``"rms"``, root mean square head by head with a learnt gain, an ``RMS``, or None.
         gate: ``"channel"``: $\mathrm{silu}(W_g x)$; ``"head"``: one sigmoid a head; or None.
         project: Whether there is a $W_o$. Without one, heads times head width must be the width of the model.
 
@@ -26,7 +28,7 @@ class Output:
         'rms'
     """
 
-    norm: Literal["rms"] | None = "rms"
+    norm: Literal["rms"] | RMS | None = "rms"
     gate: Literal["channel", "head"] | None = "channel"
     project: bool = True
 
@@ -44,14 +46,15 @@ class OutputMap(nn.Module):
         if not output.project and inner != dim:
             raise ValueError(f"Output(project=False) needs heads * head_dim = dim, got {heads} * {head_dim} and {dim}.")
         self.output = output
-        self.norm = nn.Parameter(torch.ones(heads, head_dim)) if output.norm == "rms" else None
+        norm = RMS() if output.norm == "rms" else output.norm
+        self.norm = None if norm is None else norm.build(heads, head_dim)
         self.to_gate = nn.Linear(dim, inner if output.gate == "channel" else heads, bias=False) if output.gate else None
         self.to_out = nn.Linear(inner, dim, bias=False) if output.project else None
 
     def forward(self, y: Tensor, x: Tensor) -> Tensor:
         """The layer's answer [batch, time, dim] to the memory's [batch, time, heads, head_dim] and the layer's input."""
         if self.norm is not None:
-            y = F.rms_norm(y, y.shape[-1:], eps=1e-6) * self.norm
+            y = self.norm(y)
         if self.output.gate == "head":
             assert self.to_gate is not None
             y = y * torch.sigmoid(self.to_gate(x)).unsqueeze(-1)

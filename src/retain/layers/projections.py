@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from retain.numerics import Activation, activation
+
+from .norm import RMS
 from .short_conv import ShortConv
 
 
@@ -20,14 +22,17 @@ class Projections:
 
     Args:
         conv: Tokens that the convolution sees; 1 has none.
-        activation: ``"silu"``, or None.
-        norm: Of queries and keys: ``"l2"`` (length one), ``"rms"`` (root mean square one), or None.
+        activation: Of queries, keys and values: ``"gelu"``, ``"silu"``, ``"relu"``, ``"tanh"``, or None.
+        norm: Of queries and keys, head by head: ``"l2"`` (length one), ``"rms"`` (root mean square one), an ``RMS``, or None.
         pairs: Key-value pairs that each token writes.
         start: ``"plain"``, or ``"recall"``: keys begin as the queries of one token earlier, so that from the first step on a token is bound to what comes
             next and a query for the present finds it. Training may leave it. It is ours, not the papers', and turns minutes of training into seconds.
+        values: ``"same"``, or ``"next"``: within a step each key is bound to the value of the pair behind it, and the step's last key to none. Source:
+            Fast-weight Product Key Memory, in titans-pytorch's form (``store_with_lookahead_value``).
+        prenorm: Of the stream before all else, one for what is read with and one for what is written; None has none.
 
     Raises:
-        ValueError: ``pairs`` is below 1, or ``start="recall"`` lacks a convolution of at least 2 tokens or has several pairs.
+        ValueError: ``pairs`` is below 1, the activation is unknown, or ``start="recall"`` lacks a convolution of at least 2 tokens or has several pairs.
 
     Examples:
         >>> Projections(start="recall").conv
@@ -35,14 +40,18 @@ class Projections:
     """
 
     conv: int = 4
-    activation: Literal["silu"] | None = "silu"
-    norm: Literal["l2", "rms"] | None = "l2"
+    activation: Activation | None = "silu"
+    norm: Literal["l2", "rms"] | RMS | None = "l2"
     pairs: int = 1
     start: Literal["plain", "recall"] = "plain"
+    values: Literal["same", "next"] = "same"
+    prenorm: RMS | None = None
 
     def __post_init__(self) -> None:
         if self.pairs < 1:
             raise ValueError(f"Projections.pairs must be at least 1, got {self.pairs}.")
+        if self.activation is not None:
+            activation(self.activation)
         if self.start == "recall" and (self.conv < 2 or self.pairs > 1):
             raise ValueError(
                 "Projections(start='recall') shifts keys by one token with the convolution, so it needs conv >= 2 and pairs = 1, "
@@ -64,6 +73,10 @@ class ProjectionMap(nn.Module):
         self.to_q = nn.Linear(dim, inner, bias=False)
         self.to_k = nn.Linear(dim, inner * pairs, bias=False)
         self.to_v = nn.Linear(dim, inner * pairs, bias=False)
+        norm = RMS(gain=False) if projections.norm == "rms" else projections.norm
+        self.norm_q, self.norm_k = (norm.build(heads, head_dim), norm.build(heads, head_dim)) if isinstance(norm, RMS) else (None, None)
+        prenorm = projections.prenorm
+        self.norm_read, self.norm_write = (None, None) if prenorm is None else (prenorm.build(dim), prenorm.build(dim))
         self.conv = ShortConv(inner * (1 + 2 * pairs), projections.conv) if projections.conv > 1 else None
         if projections.start == "recall":
             self._start_recalling(inner)
@@ -79,21 +92,26 @@ class ProjectionMap(nn.Module):
             self.conv.weight[: width - 1, :inner] = kernel
             self.conv.weight[1:, inner : 2 * inner] = kernel
 
-    def forward(self, x: Tensor, tail: Tensor | None, lengths: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+    def views(self, x: Tensor, store: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+        """What is read with, what keys and gates are made of, and what values are made of."""
+        if self.norm_read is None or self.norm_write is None:
+            return x, *store
+        keys = self.norm_write(store[0])
+        return self.norm_read(x), keys, keys if store[1] is store[0] else self.norm_write(store[1])
+
+    def forward(self, views: tuple[Tensor, Tensor, Tensor], tail: Tensor | None, lengths: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
         """Queries [batch, time, heads, key], keys and values [batch, time, heads, pairs, width], and the tail of the convolution."""
-        spec, parts = self.projections, [self.to_q(x), self.to_k(x), self.to_v(x)]
+        spec, parts = self.projections, [self.to_q(views[0]), self.to_k(views[1]), self.to_v(views[2])]
         if self.conv is not None:
             joined, tail = self.conv(torch.cat(parts, dim=-1), tail, lengths)
             parts = joined.split([part.shape[-1] for part in parts], dim=-1)
         if spec.activation is not None:
-            parts = [F.silu(part) for part in parts]
+            parts = [activation(spec.activation)(part) for part in parts]
         q, k, v = parts
         q = q.unflatten(-1, (self.heads, -1))
         k, v = (part.unflatten(-1, (self.heads, spec.pairs, -1)) for part in (k, v))
-        return self._normal(q), self._normal(k), v, tail
-
-    def _normal(self, x: Tensor) -> Tensor:
-        if self.projections.norm is None:
-            return x
-        squares = x.square().sum(-1, keepdim=True) if self.projections.norm == "l2" else x.square().mean(-1, keepdim=True)
-        return x * torch.rsqrt(squares + 1e-6)
+        if self.norm_q is not None and self.norm_k is not None:
+            q, k = self.norm_q(q), self.norm_k(k.transpose(2, 3)).transpose(2, 3)
+        elif spec.norm == "l2":
+            q, k = (x * torch.rsqrt(x.square().sum(-1, keepdim=True) + 1e-6) for x in (q, k))
+        return q, k, v, tail

@@ -20,7 +20,7 @@ from tests.tolerances import assert_near
 def test_recall_binds_a_token_to_the_one_before_it() -> None:
     torch.manual_seed(0)
     memory, x = NeuralMemory(DIM, heads=2, projections=Projections(start="recall")).double(), stream()
-    q, k, _, _ = memory.projections(x, None, torch.tensor([11, 11]))
+    q, k, _, _ = memory.projections((x, x, x), None, torch.tensor([11, 11]))
     assert_near(k[:, 1:, :, 0], q[:, :-1])
     assert not torch.allclose(k[:, :-1, :, 0], q[:, :-1])
 
@@ -29,7 +29,8 @@ def test_keys_and_queries_are_normalised_as_asked() -> None:
     torch.manual_seed(0)
     for norm, size in (("l2", 1.0), ("rms", 3**0.5)):
         memory = NeuralMemory(DIM, heads=2, projections=Projections(norm=norm, pairs=2)).double()  # pyright: ignore[reportArgumentType]
-        q, k, v, _ = memory.projections(stream(), None, torch.tensor([11, 11]))
+        x = stream()
+        q, k, v, _ = memory.projections((x, x, x), None, torch.tensor([11, 11]))
         assert k.shape == (2, 11, 2, 2, 3) == v.shape
         torch.testing.assert_close(q.norm(dim=-1), torch.full((2, 11, 2), size, dtype=torch.float64), rtol=1e-3, atol=1e-3)
         torch.testing.assert_close(k.norm(dim=-1), torch.full((2, 11, 2, 2), size, dtype=torch.float64), rtol=1e-3, atol=1e-3)

@@ -34,6 +34,10 @@ class NormResidual(AbstractStructure):
     inner: AbstractStructure = field(default_factory=MLP)
     eps: float = 1e-5
 
+    @property
+    def factored(self) -> bool:
+        return self.inner.factored
+
     def init(self, heads: int, key_dim: int, value_dim: int, generator: torch.Generator | None = None) -> dict[str, Tensor]:
         if key_dim != value_dim:
             raise ValueError(f"NormResidual adds its input to its output, so keys and values must be equally wide, got {key_dim} and {value_dim}.")

@@ -1,0 +1,1 @@
+"""Coming from other libraries: their checkpoints, read as ours."""

@@ -1,0 +1,45 @@
+"""A learner around another one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from retain.core.contracts import AbstractLearner
+from retain.core.shapes import Params
+from retain.core.tokens import Step
+
+from .momentum import Momentum
+
+
+@dataclass(frozen=True, kw_only=True)
+class AbstractWrapper(AbstractLearner):
+    """Does as its inner learner does, but for what a subclass changes.
+
+    Args:
+        inner: The learner inside.
+    """
+
+    inner: AbstractLearner = field(default_factory=Momentum)
+
+    @property
+    def moments(self) -> int:
+        return self.inner.moments
+
+    @property
+    def mixed(self) -> int:
+        return self.inner.mixed
+
+    @property
+    def scale_max(self) -> float:
+        return self.inner.scale_max
+
+    @property
+    def rates(self) -> Literal["before", "after"]:
+        return self.inner.rates
+
+    def accumulate(self, moments: tuple[Params, ...], update: Params, step: Step) -> tuple[Params, ...]:
+        return self.inner.accumulate(moments, update, step)
+
+    def expose(self, moments: tuple[Params, ...], update: Params, step: Step) -> Params:
+        return self.inner.expose(moments, update, step)
