@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Literal
 
+from .apart import apart
 from .job import Job, run_apart
 from .parity import (
     EXACT_TOLERANCE,
@@ -38,8 +39,7 @@ def compare_settings(plan: Plan, watch: Watch) -> dict[str, Any]:
 
 def _rows(setting: Setting, plan: Plan, watch: Watch) -> Iterator[dict[str, Any]]:
     watch(0.0, "do the outputs agree?")
-    both = pair(setting)
-    errors = agreement(both)
+    errors = apart(_errors, setting, watch=watch)
     for i, phase in enumerate(_PHASES):
         row: dict[str, Any] = {"setting": setting.name, "phase": phase, "what": setting.sentence, "unit": "tokens/s", **errors}
         if errors["agree"]:
@@ -47,8 +47,12 @@ def _rows(setting: Setting, plan: Plan, watch: Watch) -> Iterator[dict[str, Any]
             def inner(done: float, note: str, i: int = i, phase: str = phase) -> None:
                 watch(0.1 + 0.45 * (i + done), f"{phase}, {note}")
 
-            row |= _measured(both, phase, plan, inner)
+            row |= apart(_measured, setting, phase, plan, watch=inner)
         yield row
+
+
+def _errors(setting: Setting, watch: Watch) -> dict[str, Any]:
+    return agreement(pair(setting))
 
 
 def agreement(both: Pair) -> dict[str, Any]:
@@ -59,8 +63,8 @@ def agreement(both: Pair) -> dict[str, Any]:
     return {"max_rel_error": outputs, "max_rel_error_float64": exact, "max_rel_error_gradients": worst, "agree": agree}
 
 
-def _measured(both: Pair, phase: Literal["forward", "train"], plan: Plan, watch: Watch) -> dict[str, Any]:
-    setting = both.setting
+def _measured(setting: Setting, phase: Literal["forward", "train"], plan: Plan, watch: Watch) -> dict[str, Any]:
+    both = pair(setting)
     call = forward if phase == "forward" else train_step
     contenders = {"ours": call(both.ours, both.x), "peer": call(both.peer, both.x), "sgemm": sgemm()}
     times = in_turns(contenders, plan.repeats, plan.warm_ups, lambda done, note: watch(0.8 * done, note))

@@ -59,7 +59,7 @@ def readme(results: Results) -> str:
                 f"{machine['processor']}, {machine['cores']} cores, {machine['memory_gb']} GB, load {machine['load_at_start']} at the start; {results['threads']} threads; {versions}; "
                 f"commit {results['commit']}; {results['date']}. A float32 product of 2048 x 2048 matrices runs at {number(results['sgemm_gflops'])} GFLOP/s.",
                 "Both libraries hold the same parameters and read the same tokens, batch 1, float32. Nothing is timed before outputs and gradients agree: "
-                "the error is the largest difference over the largest value. Calls are made in turns, ours, the peer's and a matrix product, after a "
+                "the error is the largest difference over the largest value. Each phase of each setting is timed in a process of its own, where calls are made in turns, ours, the peer's and a matrix product, after a "
                 f"warm-up, each turn of 0.2 s or one call; {results['repeats']} rounds; medians, with minimum and maximum in brackets. A train step is forward and backward for the mean "
                 "square of the output, without an optimizer. Peak memory is the high-water mark of a fresh process during its first call, above what was "
                 "resident just before, after imports and building. "

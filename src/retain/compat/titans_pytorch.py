@@ -36,10 +36,10 @@ def load(source: nn.Module | Mapping[str, Tensor], **constructor_arguments: Any)
         ValueError: An argument is unknown, missing or has no counterpart here; a key is missing, unknown or misshapen. Each is named.
 
     Examples:
-        >>> theirs = {"to_queries.weight": torch.zeros(4, 4)}
-        >>> load(theirs, dim=4)
+        >>> load({"to_queries.weight": torch.zeros(4, 4)}, dim=4)
         Traceback (most recent call last):
-        ValueError: the state dict lacks combine...
+            ...
+        ValueError: the state dict lacks 'to_keys.weight'; it has nothing more. Were all constructor arguments given?
     """
     if isinstance(source, nn.Module):
         if constructor_arguments:

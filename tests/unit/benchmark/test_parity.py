@@ -55,6 +55,7 @@ def test_a_parameter_that_was_not_copied_is_found_out(name: str) -> None:
 
 def test_what_differs_is_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(comparison, "output_error", lambda both: 0.5)
+    monkeypatch.setattr(comparison, "apart", lambda measure, *given, watch: measure(*given, watch))
     monkeypatch.setattr(comparison, "_measured", lambda *_: pytest.fail("timed although the outputs differ"))
     plan = comparison.Plan(repeats=5)
     rows = list(comparison._rows(TINY[3], plan, lambda done, note: None))

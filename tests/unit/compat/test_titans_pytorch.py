@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 import titans_pytorch
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from retain import MemoryState, NeuralMemory, bias
@@ -248,3 +250,57 @@ def test_several_heads_take_an_optimizer_step_and_load_a_state_dict_on_the_cpu()
     theirs(x)[0].square().mean().backward()
     with pytest.raises(RuntimeError, match="single memory location"):
         torch.optim.AdamW(theirs.parameters()).step()
+
+
+def test_every_weight_takes_part_so_that_none_is_unused_in_parallel_training() -> None:
+    theirs = peer(dim=DIM, chunk_size=4, batch_size=8, num_kv_per_token=2, qk_rmsnorm=True)
+    ours = load(theirs)
+    x = torch.randn(1, 16, DIM, dtype=torch.float64)
+    ours(x)[0].square().mean().backward()
+    theirs(x)[0].square().mean().backward()
+    assert [name for name, weight in ours.named_parameters() if weight.grad is None] == []
+    assert [name for name, weight in theirs.named_parameters() if weight.grad is None] != []
+
+
+def test_weights_share_no_storage_so_that_safetensors_takes_them(tmp_path: Path) -> None:
+    theirs = titans_pytorch.NeuralMemory(dim=DIM, chunk_size=4)
+    ours = load(theirs)
+    save_file(ours.state_dict(), tmp_path / "ours.safetensors")
+    ours.load_state_dict(load_file(tmp_path / "ours.safetensors"))
+    with pytest.raises(RuntimeError, match="share memory"):
+        save_file(theirs.state_dict(), tmp_path / "theirs.safetensors")
+
+
+def test_a_state_does_not_grow_with_what_was_read() -> None:
+    theirs = peer(dim=DIM, chunk_size=4, batch_size=8)
+    ours = load(theirs)
+    sizes, their_sizes = [], []
+    with torch.no_grad():
+        for time in (64, 512):
+            x = torch.randn(1, time, DIM, dtype=torch.float64)
+            sizes.append(sum(t.numel() for _, t in ours(x)[1].tensors()))
+            their_sizes.append(sum(t.numel() for t in theirs(x)[1].updates.values()))
+    assert sizes[0] == sizes[1]
+    assert their_sizes[1] > 6 * their_sizes[0]
+
+
+def test_a_new_layer_is_surprised_less_by_what_it_has_seen_and_a_new_one_of_theirs_is_not() -> None:
+    torch.manual_seed(0)
+    ours, theirs = NeuralMemory(DIM), titans_pytorch.NeuralMemory(dim=DIM, chunk_size=64)
+    x = torch.randn(1, 64, DIM).repeat(1, 8, 1)
+    surprise = ours(x, return_surprise=True)[2].unflatten(1, (8, 64)).mean((0, 2, 3))
+    assert bool((surprise.diff() < 0).all())
+    theirs_is = theirs(x, return_surprises=True)[2][0].unflatten(-1, (8, 64)).mean((0, 1, 3))
+    assert float(theirs_is.detach().diff().abs().max()) < 1e-5
+
+
+def test_rows_of_different_lengths_are_rows_by_themselves() -> None:
+    ours = load(peer(dim=DIM, chunk_size=4, batch_size=8))
+    x, lengths = torch.randn(2, 19, DIM, dtype=torch.float64), (19, 6)
+    y, after = ours(x, mask=torch.arange(19) < torch.tensor(lengths)[:, None])
+    more = torch.randn(2, 5, DIM, dtype=torch.float64)
+    later = ours(more, after)[0]
+    for row, length in enumerate(lengths):
+        alone, own = ours(x[row : row + 1, :length])
+        assert_near(y[row : row + 1, :length], alone)
+        assert_near(later[row : row + 1], ours(more[row : row + 1], own)[0])
