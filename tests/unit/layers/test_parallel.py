@@ -1,5 +1,7 @@
 """Training in several processes: torch's own data parallel, which stops at a parameter that took no part."""
 
+import os
+import sys
 from pathlib import Path
 
 import torch
@@ -21,6 +23,8 @@ def _stream(rank: int) -> torch.Tensor:
 
 
 def _train(rank: int, folder: str) -> None:
+    if sys.platform == "linux":
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # the machine's own name need not resolve
     dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
     memory = DistributedDataParallel(_layer())  # which would wait for ever for a gradient that never comes
     for _ in range(2):
