@@ -49,13 +49,18 @@ def save_state(state: MemoryState, path: str | os.PathLike[str], rule: MemoryRul
     tensors = {name: t.detach().cpu().contiguous().clone() for name, t in state.tensors()}
     header = {"format": FORMAT, "version": VERSION, "rule": repr(rule)}
     data = save(tensors, metadata={**header, "checksum": _checksum(header, tensors)})
-    target = Path(path)
+    write_whole(Path(path), data)
+
+
+def write_whole(target: Path, data: bytes, mode: int = 0o600) -> None:
+    """Write a file whole or not at all: beside its place first, then into it."""
     handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
+        os.chmod(temporary, mode)
         os.replace(temporary, target)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)

@@ -105,7 +105,6 @@ def _names(memory: NeuralMemory) -> list[str]:
 
 
 def _layer(given: Arguments) -> NeuralMemory:
-    norm = RMS(eps=None) if given.qk_rmsnorm else None
     many = given.heads > 1
     return NeuralMemory(
         given.dim,
@@ -116,7 +115,7 @@ def _layer(given: Arguments) -> NeuralMemory:
         projections=Projections(
             conv=1,
             activation=given.activation,
-            norm=norm,
+            norm=_EXACT if given.qk_rmsnorm else None,
             pairs=given.num_kv_per_token,
             values="next" if given.store_with_lookahead_value else "same",
             prenorm=_EXACT if given.pre_rmsnorm else None,

@@ -62,8 +62,9 @@ class Materialised(AbstractEngine):
             reads, losses = _Reads(rule, heads_first(tokens.q)), []
             for i, tile in enumerate(tiles):
                 here = tokens.map(lambda x, a=i * size, b=(i + 1) * size: x[:, a:b])
-                steps, active = steps_of(rule, fill_step(here, every))
-                steps = steps if isinstance(rule.learner, AbstractLinearLearner) else replace(steps, lr=mean_rates(rule, fill_step(here, every)))
+                filled = fill_step(here, every)
+                steps, active = steps_of(rule, filled)
+                steps = steps if isinstance(rule.learner, AbstractLinearLearner) else replace(steps, lr=mean_rates(rule, filled))
                 active = active.bool() & _complete(layout, tile * size, every, active.shape[1]).repeat_interleave(heads, dim=0).to(active.device)
                 point = rule.retention.gradient_point(anchor, _at(steps, 0))
                 k, v, shares = cells_first(here.k), cells_first(here.v), shares_of(here, rule.learner.rates)

@@ -120,7 +120,6 @@ def test_table_prints_what_the_data_say(tmp_path: Path) -> None:
     assert result.stdout.strip() == markdown(read(data))
 
 
-@pytest.mark.skipif(not (COMMITTED / "results.json").exists(), reason="needs committed results")
 def test_the_committed_page_is_made_of_the_committed_data() -> None:
     found = read(COMMITTED / "results.json")
     assert found["complete"]

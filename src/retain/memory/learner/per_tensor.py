@@ -12,10 +12,11 @@ from retain.core.tokens import Step
 from retain.core.trees import stretch
 
 from .momentum import Momentum
+from .wrapper import AbstractWrapper
 
 
 @dataclass(frozen=True, kw_only=True)
-class PerTensor(AbstractLinearLearner):
+class PerTensor(AbstractWrapper, AbstractLinearLearner):
     r"""$u^{(w)}_t \leftarrow m^{(w)}_t u^{(w)}_t$ for each weight $w$ of the memory, then as the inner learner does.
 
     Symbols: the gate ``scales`` holds $m$, in the alphabetical order of the weights. Source: titans-pytorch (``per_parameter_lr_modulation``).
@@ -42,14 +43,6 @@ class PerTensor(AbstractLinearLearner):
             raise ValueError(f"PerTensor goes around a linear learner, got {type(self.inner).__name__}; put that one around PerTensor instead.")
         if self.most <= 0:
             raise ValueError(f"PerTensor.most must be positive, got {self.most}.")
-
-    @property
-    def moments(self) -> int:
-        return self.inner.moments
-
-    @property
-    def mixed(self) -> int:
-        return self.inner.mixed
 
     @property
     def scale_max(self) -> float:
