@@ -40,6 +40,8 @@ STRUCTURES: tuple[AbstractStructure, ...] = (
     *(structure.NormResidual(inner=inner) for inner in BARE),
     *(structure.ResidualGLU(depth=depth, expansion=1.5) for depth in (1, 2)),
     structure.Module(module=Bend()),
+    structure.AttentionMLP(expansion=1.5),
+    structure.NormResidual(inner=structure.AttentionMLP(scale=2.0)),
 )
 
 BIASES: tuple[AbstractBias, ...] = (
@@ -125,6 +127,10 @@ def _around(part: Any = None, **clocks: Any) -> MemoryRule:
     return replace(whole, **chosen, **clocks)
 
 
+def _said(clocks: dict[str, Any]) -> str:
+    return "-".join(f"{name}={value}" for name, value in clocks.items())
+
+
 def named(part: object) -> str:
     """A short name: the class and what differs from its defaults."""
     changed = []
@@ -148,17 +154,22 @@ _DELTA = (
     ),
 )
 
+_TOGETHER = tuple(
+    clocks for clocks in CLOCKS if clocks.get("step_every", 1) > 1
+)  # steps of many tokens, for structures in which these see each other
+
 CASES: tuple[Case, ...] = (
     *(Case(name=named(part), rule=_around(part)) for part in (*STRUCTURES, *BIASES, *RETENTIONS, *LEARNERS)),
-    *(Case(name="-".join(f"{name}={value}" for name, value in clocks.items()), rule=_around(**clocks)) for clocks in CLOCKS),
+    *(Case(name=_said(clocks), rule=_around(**clocks)) for clocks in CLOCKS),
     *(Case(name=f"delta-{named(rule.retention)}-{named(rule.bias)}-{rule.reads}", rule=rule) for rule in _DELTA),
+    *(Case(name="together-" + _said(clocks), rule=_around(structure.AttentionMLP(scale=2.0), **clocks)) for clocks in _TOGETHER),
     *(Case(name=name, rule=rule) for name, rule in PRESETS.items()),
 )
 
 _KEPT = {"Matrix", "MLP(4,silu)", "GatedMLP(relu)", "NormResidual(MLP)", "NormResidual(GatedMLP)", "Dot", "Keep", "ChannelDecay", "Decay(decayed)"}
 _KEPT |= {"PerTensor(Momentum(2,surprise))", "Orthogonal(Clamp(PerTensor(Momentum),0.5),before)"}
 _KEPT |= {"Momentum(3,surprise)", "Momentum(2,orders)", "delta-ChannelDecay(decayed)-L2-after", "delta-Decay-L2(1.0)-before", "titans"}
-_KEPT |= {"-".join(f"{name}={value}" for name, value in clocks.items()) for clocks in CLOCKS}
+_KEPT |= {_said(clocks) for clocks in CLOCKS} | {"together-" + _said(clocks) for clocks in _TOGETHER}
 
 # One case for each thing that engines do differently; laws that do not look at the single parts are tried on these.
 CHOSEN: tuple[Case, ...] = tuple(case for case in CASES if case.name in _KEPT)

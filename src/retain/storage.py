@@ -148,5 +148,6 @@ def _state(tensors: dict[str, Tensor]) -> MemoryState:
         moments=tuple(moments[str(i)] for i in range(len(moments))),
         clock=tree["clock"],
         pending=pending,
+        context=tree.get("context"),
         buffers=tree.get("buffers", {}),
     )

@@ -254,7 +254,7 @@ class _Plainest(AbstractReader):
 
 
 @pytest.mark.parametrize("net", STRUCTURES, ids=named)
-def test_a_read_is_pure_and_never_mixes_tokens_or_memories(net: AbstractStructure) -> None:
+def test_a_read_is_pure_and_mixes_no_memories_and_tokens_only_with_those_before_them_if_it_says_so(net: AbstractStructure) -> None:
     weights, x = _net(net)
     before = {name: w.clone() for name, w in weights.items()}
     y = net.read(Plain(weights), x)
@@ -263,8 +263,19 @@ def test_a_read_is_pure_and_never_mixes_tokens_or_memories(net: AbstractStructur
     for head in range(4):
         for t in range(5):
             own = {name: w[head] for name, w in weights.items()}
-            alone = net.read(_Plainest(own), x[head, t]) if net.factored else net.read(Plain(own), x[head, t : t + 1])[0]
+            first = 0 if net.company(weights) else t
+            alone = net.read(_Plainest(own), x[head, t]) if net.factored else net.read(Plain(own), x[head, first : t + 1])[-1]
             assert_near(y[head, t], alone)
+
+
+@pytest.mark.parametrize("net", [net for net in STRUCTURES if net.company(net.init(1, 3, 3))], ids=named)
+def test_tokens_that_are_not_seen_are_as_if_they_were_not_there(net: AbstractStructure) -> None:
+    weights, x = _net(net)
+    seen = torch.tensor([True, False, True, False, True])
+    y = net.read(Plain(weights, seen), x)
+    assert_near(y[:, seen], net.read(Plain(weights), x[:, seen]))
+    assert_near(y[:, 3], net.read(Plain(weights), x[:, [0, 2, 3]])[:, -1])
+    assert (net.read(Plain(weights), x)[:, 2] - y[:, 2]).abs().max() > 1e-3
 
 
 @pytest.mark.parametrize("net", STRUCTURES, ids=named)

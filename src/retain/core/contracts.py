@@ -40,13 +40,17 @@ class AbstractReader(ABC):
         """The non-linearity of that name in ``torch.nn.functional``."""
         return getattr(F, name)(x)
 
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
+        """``softmax(scale * q @ k^T) @ v``, where each token sees itself and those before it among the tokens that are read together."""
+        raise TypeError("tokens see each other where weights are written out alone; use the engine 'materialised' or 'recurrent'.")
+
 
 class AbstractStructure(ABC):
     """What the memory is: a small network whose weights are rewritten while it reads."""
 
     @property
     def factored(self) -> bool:
-        """Whether ``read`` speaks of its weights in the reader's words alone, so that gradients come as factors."""
+        """Whether ``read`` speaks of its weights in the reader's words alone, token by token, so that gradients come as factors."""
         return True
 
     @abstractmethod
@@ -55,7 +59,11 @@ class AbstractStructure(ABC):
 
     @abstractmethod
     def read(self, weights: AbstractReader, x: Tensor) -> Tensor:
-        """Outputs [..., tokens, value] for inputs [..., tokens, key]. Pure; never mixes tokens."""
+        """Outputs [..., tokens, value] for inputs [..., tokens, key]. Pure; mixes tokens in ``weights.attend`` alone."""
+
+    def company(self, params: Params) -> int:
+        """Width of the keys if tokens that are read together see each other, which ``read`` says by ``weights.attend``; 0 if each is read by itself."""
+        return 0
 
     @abstractmethod
     def rate_bound(self, key_dim: int) -> float:

@@ -46,6 +46,8 @@ class MemoryState:
         moments: What the learner keeps (momentum), as of the last folded step.
         clock: Tokens read by each row since its stream began, pending ones included [batch], on the host.
         pending: Tokens that wait to be folded.
+        context: Queries [batch, places, heads, key] of those tokens that will be read together with the next ones and seen by them, each at its place
+            among them; only if the structure lets tokens see each other.
         buffers: What a layer remembers beside its memory (convolution tails, gates of an unfinished step), each [batch, ...].
 
     Examples:
@@ -62,6 +64,7 @@ class MemoryState:
     moments: tuple[Params, ...] = ()
     clock: Tensor
     pending: Pending | None = None
+    context: Tensor | None = None
     buffers: Mapping[str, Tensor] = field(default_factory=dict)
 
     @classmethod
@@ -70,7 +73,9 @@ class MemoryState:
         anchor = each(lambda w: w.unsqueeze(0).expand(batch, *w.shape), initial)
         accumulator = rule.retention.start(anchor)
         moments = tuple(each(torch.zeros_like, accumulator) for _ in range(rule.learner.moments))
-        return cls(anchor=anchor, accumulator=accumulator, moments=moments, clock=torch.zeros(batch, dtype=torch.long))
+        width, some = rule.structure.company(initial), next(iter(initial.values()))
+        context = some.new_zeros(batch, rule.step_every, some.shape[0], width) if width else None
+        return cls(anchor=anchor, accumulator=accumulator, moments=moments, clock=torch.zeros(batch, dtype=torch.long), context=context)
 
     @property
     def batch(self) -> int:

@@ -99,3 +99,8 @@ class Tokens(StepGates):
         if self.write is not None:
             return self.write
         return torch.ones(self.batch, self.time, dtype=torch.bool, device=self.k.device)
+
+    @property
+    def seen(self) -> Tensor:
+        """``write`` for each cell [batch, time, heads, pairs]."""
+        return self.written[:, :, None, None].expand(self.lr.shape)

@@ -20,6 +20,7 @@ from retain.numerics import Layout
 from retain.numerics.ragged import trim
 
 from .coefficients import fill_step, mean_rates, shares_of, steps_of
+from .company import among_their_own, context_after, place_of_query
 from .factored import Factors, capture
 from .heads import cells_first, cut_rows, flat, heads_first, per_token, pick_rows, tokens_first, unflat
 from .passages import in_passages
@@ -56,10 +57,12 @@ class Materialised(AbstractEngine):
         layout = Layout(state.folded % (every if rule.update_every is None else size), joined.lengths, size)
         heads = tokens.k.shape[2]
         placed = replace(joined.tokens, write=joined.tokens.written).map(layout.place)
+        assert placed.q is not None
+        together = None if state.context is None else among_their_own(rule, state.context, placed.q, layout.offset + joined.before)
 
         def run(tiles: range, anchor: Params, states: list[Params], tokens: Tokens) -> tuple[Tensor, Tensor, Params, list[Params]]:
             assert tokens.q is not None
-            reads, losses = _Reads(rule, heads_first(tokens.q)), []
+            reads, losses = _Reads(rule, heads_first(tokens.q if together is None else together), together is not None), []
             for i, tile in enumerate(tiles):
                 here = tokens.map(lambda x, a=i * size, b=(i + 1) * size: x[:, a:b])
                 filled = fill_step(here, every)
@@ -72,7 +75,7 @@ class Materialised(AbstractEngine):
                     factors, loss = capture(rule, point, k, v)
                     updates = _updates(factors, shares, every * here.k.shape[3])
                 else:
-                    updates, loss = _whole_updates(rule, point, (k, v, shares.squeeze(1)), every * here.k.shape[3])
+                    updates, loss = _whole_updates(rule, point, (k, v, shares.squeeze(1), cells_first(here.seen)), every * here.k.shape[3])
                 for j, (update, any_row) in enumerate(zip(updates, active.any(0).tolist(), strict=True)):
                     reads.until(i * size + (j + 1) * every - (rule.reads == "after"), states[0])
                     states = _step(rule, states, update, _at(steps, j), active[:, j]) if any_row else states
@@ -90,12 +93,16 @@ class Materialised(AbstractEngine):
             return torch.cat(reads.outputs, dim=1), torch.cat(losses, dim=1), anchor, states
 
         states = [flat(part) for part in (state.accumulator, *state.moments)]
-        y, losses, anchor, states = in_passages(run, layout.tiles, size, self.recompute, flat(state.anchor), states, placed)
+        y, losses, anchor, states = in_passages(
+            run, layout.tiles, size, self.recompute if together is None else 0, flat(state.anchor), states, placed
+        )
         y, surprise = (layout.take(tokens_first(x, heads), joined.tokens.time) for x in (y, losses))
         y, surprise = (trim(x, joined.before, joined.time) for x in (y, surprise))
         back = [unflat(part, heads) for part in (anchor, *states)]
         clock = state.clock + joined.lengths - joined.before
         after = replace(state, anchor=back[0], accumulator=back[1], moments=tuple(back[2:]), clock=clock)
+        if state.context is not None:
+            after = replace(after, context=context_after(rule, state.context, tokens.q, state.clock, joined.lengths - joined.before))
         return y, replace(after, pending=pending_after(joined, clock % every)), surprise
 
 
@@ -105,35 +112,51 @@ def _complete(layout: Layout, start: int, every: int, steps: int) -> Tensor:
 
 
 class _Reads:
-    """Answers queries [N, time, key] in their order, as many together as read the same memory."""
+    """Answers queries [N, time, key] in their order, as many together as read the same memory.
 
-    def __init__(self, rule: MemoryRule, q: Tensor) -> None:
+    Those that see each other stand in the cells of a step; with rules that read after the step there is one cell more in front.
+    """
+
+    def __init__(self, rule: MemoryRule, q: Tensor, together: bool) -> None:
         self.rule, self.q, self.done = rule, q, 0
+        self.ahead, self.group = (int(rule.reads == "after"), rule.step_every) if together else (0, 1)
         self.outputs: list[Tensor] = []
 
     def until(self, stop: int, accumulator: Params) -> None:
         """Answer the next queries, up to ``stop``."""
-        queries = self.q[:, self.done : stop]
-        if queries.shape[1]:
-            self.outputs.append(self.rule.structure.read(Plain(self.rule.retention.expose(accumulator)), queries))
-        self.done = max(self.done, stop)
+        done, stop = self.done + self.ahead, stop + self.ahead
+        first = done - done % self.group
+        queries = self.q[:, first:stop]
+        if queries.shape[1] > done - first:
+            self.outputs.append(self.rule.structure.read(Plain(self.rule.retention.expose(accumulator)), queries)[:, done - first :])
+        self.done = max(done, stop) - self.ahead
 
 
 def _wait(rule: MemoryRule, tokens: Tokens, state: MemoryState, joined: Joined) -> tuple[Tensor, MemoryState, Tensor]:
     """Tokens that complete no step: they are answered, and put to those that wait."""
     assert tokens.q is not None
     heads, (anchor, weights) = tokens.k.shape[2], (flat(part) for part in (state.anchor, rule.retention.expose(state.accumulator)))
-    y = rule.structure.read(Plain(weights), heads_first(tokens.q))
-    loss = rule.bias.loss(rule.structure.read(Plain(anchor), cells_first(tokens.k)), cells_first(tokens.v))
     after = replace(state, clock=state.clock + joined.lengths - joined.before, pending=pending_after(joined, joined.lengths))
-    return tokens_first(y, heads), after, tokens_first(per_token(loss, tokens.k.shape[3]), heads)
+    if state.context is None:
+        y = tokens_first(rule.structure.read(Plain(weights), heads_first(tokens.q)), heads)
+        seen, new = None, tokens
+    else:  # all of a step's keys, and all queries that read the same memory, of which these are some
+        context = context_after(rule, state.context, tokens.q, state.clock, joined.lengths - joined.before)
+        y = tokens_first(rule.structure.read(Plain(weights), heads_first(context)), heads)
+        y, after = trim(y, place_of_query(rule, state.clock), tokens.time), replace(after, context=context)
+        seen, new = cells_first(joined.tokens.seen), joined.tokens
+    loss = rule.bias.loss(rule.structure.read(Plain(anchor, seen), cells_first(new.k)), cells_first(new.v))
+    surprise = tokens_first(per_token(loss, tokens.k.shape[3]), heads)
+    return y, after, surprise if new is tokens else joined.new(surprise, like=surprise)
 
 
-def _whole_updates(rule: MemoryRule, point: Params, cells: tuple[Tensor, Tensor, Tensor], each_step: int) -> tuple[list[Params], Tensor]:
-    """What ``_updates`` gives, and the losses, for a structure that can only be called as a whole. ``cells`` are keys, values and shares [N, cells, ...]."""
+def _whole_updates(rule: MemoryRule, point: Params, cells: tuple[Tensor, ...], each_step: int) -> tuple[list[Params], Tensor]:
+    """What ``_updates`` gives, and the losses, for a structure that can only be called as a whole. ``cells`` are keys, values, shares and what is seen
+    [N, cells, ...].
+    """
 
-    def objective(weights: dict[str, Tensor], k: Tensor, v: Tensor, shares: Tensor) -> tuple[Tensor, Tensor]:
-        loss = rule.bias.loss(rule.structure.read(Plain(weights), k), v)
+    def objective(weights: dict[str, Tensor], k: Tensor, v: Tensor, shares: Tensor, seen: Tensor) -> tuple[Tensor, Tensor]:
+        loss = rule.bias.loss(rule.structure.read(Plain(weights, seen), k), v)
         return (shares * loss).sum(), loss
 
     gradient = torch.func.vmap(torch.func.grad(objective, has_aux=True))

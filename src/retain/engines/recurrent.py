@@ -16,6 +16,7 @@ from retain.core.state import MemoryState
 from retain.core.tokens import Step, Tokens
 from retain.core.trees import each, pick
 
+from .company import Company, place_of_query
 from .stream import Joined, part_way, pending_after
 
 
@@ -40,6 +41,8 @@ class Recurrent(AbstractEngine):
         update = each(torch.zeros_like, accumulator)
         rates = stream.lr.new_zeros(state.batch, stream.lr.shape[2])  # summed over the step
         touched, written = torch.zeros(state.batch, dtype=torch.bool), torch.zeros_like(rates)
+        queries = None if state.context is None else Company.of_queries(state.context)
+        keys = None if queries is None else Company.of_keys(stream.k.sum(1), rule.step_every)
         outputs, surprises = [], []
         for t in range(stream.time):
             real = joined.real[:, t]
@@ -49,11 +52,15 @@ class Recurrent(AbstractEngine):
             step = _step(stream, t)
             point = rule.retention.gradient_point(anchor, step)
             k, v, lr = stream.k[:, t], stream.v[:, t], stream.lr[:, t]
-            surprises.append(rule.bias.loss(rule.structure.read(Plain(point), k), v).sum(-1))
+            place, asked = clock % rule.step_every, place_of_query(rule, clock)
+            if keys is not None and queries is not None:
+                keys = keys.put(real, place, k, stream.written[:, t])
+                queries = queries.put(real & (t >= joined.before), asked, stream.q[:, t].unsqueeze(-2))
+            surprises.append(rule.bias.loss(_answer(rule, point, k, keys, place), v).sum(-1))
             if rule.reads == "before":
-                outputs.append(_read(rule, accumulator, stream, t))
+                outputs.append(_read(rule, accumulator, stream, t, queries, asked))
             writes = real & stream.written[:, t].cpu()
-            gradient = _gradient(rule, point, k, v, lr if rule.learner.rates == "before" else torch.ones_like(lr))
+            gradient = _gradient(rule, point, k, v, lr if rule.learner.rates == "before" else torch.ones_like(lr), keys, place)
             update = pick(writes, each(torch.add, update, gradient), update)
             rates, written = rates + writes.to(rates)[:, None] * lr.sum(-1), written + writes.to(rates)[:, None] * lr.shape[-1]
             touched = touched | writes
@@ -77,11 +84,12 @@ class Recurrent(AbstractEngine):
                     accumulator,
                 )
             if rule.reads == "after":
-                outputs.append(_read(rule, accumulator, stream, t))
+                outputs.append(_read(rule, accumulator, stream, t, queries, asked))
         ended = _divides(rule.update_every, clock)
         if bool(ended.any()):
             anchor, accumulator, moments = self._move_anchor(rule, ended, anchor, accumulator, moments)
         after = replace(state, anchor=anchor, accumulator=accumulator, moments=moments, clock=clock)
+        after = after if queries is None else replace(after, context=queries.tokens.squeeze(3))
         after = replace(after, pending=pending_after(joined, clock % rule.step_every))
         return joined.new(outputs, like=stream.v[:, :, :, 0]), after, joined.new(surprises, like=stream.lr[:, :, :, 0])
 
@@ -103,13 +111,18 @@ def _step(stream: Tokens, t: int) -> Step:
     return Step(**{name: None if gate is None else gate[:, t] for name, gate in gates.items()})
 
 
-def _gradient(rule: MemoryRule, point: Params, k: Tensor, v: Tensor, lr: Tensor) -> Params:
+def _answer(rule: MemoryRule, params: Params, x: Tensor, company: Company | None, place: Tensor) -> Tensor:
+    """What the memory answers to a token ``x`` [batch, heads, pairs, width]: by itself, or at its place among its company."""
+    return rule.structure.read(Plain(params), x) if company is None else company.read(rule, params, place)
+
+
+def _gradient(rule: MemoryRule, point: Params, k: Tensor, v: Tensor, lr: Tensor, company: Company | None, place: Tensor) -> Params:
     def objective(weights: dict[str, Tensor]) -> Tensor:
-        return (lr * rule.bias.loss(rule.structure.read(Plain(weights), k), v)).sum()
+        return (lr * rule.bias.loss(_answer(rule, weights, k, company, place), v)).sum()
 
     return torch.func.grad(objective)(dict(point))
 
 
-def _read(rule: MemoryRule, accumulator: Params, stream: Tokens, t: int) -> Tensor:
+def _read(rule: MemoryRule, accumulator: Params, stream: Tokens, t: int, company: Company | None, place: Tensor) -> Tensor:
     assert stream.q is not None
-    return rule.structure.read(Plain(rule.retention.expose(accumulator)), stream.q[:, t].unsqueeze(-2)).squeeze(-2)
+    return _answer(rule, rule.retention.expose(accumulator), stream.q[:, t].unsqueeze(-2), company, place).squeeze(-2)

@@ -1,5 +1,6 @@
 """What a memory is: the network whose weights are rewritten."""
 
+from .attention_mlp import AttentionMLP as AttentionMLP
 from .gated_mlp import GatedMLP as GatedMLP
 from .gated_residual_mlp import GatedResidualMLP as GatedResidualMLP
 from .low_rank_mlp import LowRankMLP as LowRankMLP

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from retain.core.contracts import AbstractReader, AbstractStructure
+from retain.core.shapes import Params
 
 from .mlp import MLP
 
@@ -37,6 +38,9 @@ class NormResidual(AbstractStructure):
     @property
     def factored(self) -> bool:
         return self.inner.factored
+
+    def company(self, params: Params) -> int:
+        return self.inner.company(params)
 
     def init(self, heads: int, key_dim: int, value_dim: int, generator: torch.Generator | None = None) -> dict[str, Tensor]:
         if key_dim != value_dim:
