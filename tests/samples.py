@@ -7,7 +7,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from retain import RMS, Gates, MemoryRule, NeuralMemory, Output, Projections, learner, presets, retention
+from retain import RMS, Gates, MemoryRule, NeuralMemory, Output, Projections, learner, presets, retention, structure
 
 DIM = 6
 RULES: dict[str, MemoryRule] = {
@@ -26,6 +26,11 @@ LAYERS: dict[str, dict[str, object]] = {
     "bare": {"rule": RULES["titans"], "projections": Projections(conv=1, activation=None, norm="rms"), "output": Output(norm=None, gate=None)},
     "attending": {"rule": RULES["long_steps"], "gates": Gates(pool="attention", lr=0.2), "projections": Projections(prenorm=RMS())},
     "next": {"rule": RULES["long_steps"], "projections": Projections(pairs=2, values="next", norm=RMS()), "gates": Gates(lr=0.2)},
+    "together": {
+        "rule": replace(RULES["long_steps"], structure=structure.AttentionMLP(scale=2.0)),
+        "projections": Projections(pairs=2, values="next", norm=RMS()),
+        "gates": Gates(lr=0.2),
+    },
     "recall": {"rule": RULES["titans"], "projections": Projections(start="recall"), "output": Output(gate="head")},
 }
 

@@ -174,7 +174,5 @@ def _structure_of(model: Any) -> AbstractStructure:
         dim, inner = weights[0][0].shape[0], weights[0][0].shape[1] // 2
         return structure.ResidualGLU(depth=len(weights), expansion=(inner + 0.5) * 1.5 / dim)
     if kind == "MemoryAttention":
-        raise ValueError(
-            "MemoryAttention has no counterpart: it lets the tokens of a chunk see each other, and answers otherwise when they come one by one."
-        )
+        return structure.AttentionMLP(scale=model.scale, expansion=weights[3].shape[1] / weights[3].shape[0])
     return structure.Module(module=model)

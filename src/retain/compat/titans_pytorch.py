@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -59,6 +60,8 @@ def load(source: nn.Module | Mapping[str, Tensor], **constructor_arguments: Any)
 def state(neural_mem_state: Sequence[Any], memory: NeuralMemory) -> MemoryState:
     """Their ``NeuralMemState`` as a state of the layer that ``load`` made.
 
+    It keeps no queries, so with a ``MemoryAttention`` the first answers see none of those before them, as theirs do.
+
     Args:
         neural_mem_state: Sequence index, weights at which gradients are taken, tokens that fill no chunk yet, and (last weights, last momentum).
         memory: The layer that is to go on from it: the tokens that wait are read by it again.
@@ -88,7 +91,8 @@ def state(neural_mem_state: Sequence[Any], memory: NeuralMemory) -> MemoryState:
         return {name: found[name] for name in memory.initial}
 
     moments = tuple(named(momentum, order) for order in range(memory.rule.learner.moments))
-    found = MemoryState(anchor=named(dict(anchor.items())), accumulator=named(last), moments=moments, clock=torch.full((batch,), int(index)))
+    clock = torch.full((batch,), int(index))
+    found = replace(memory.start(batch), anchor=named(dict(anchor.items())), accumulator=named(last), moments=moments, clock=clock)
     if waiting is None or not waiting.shape[-2]:
         return found
     with torch.no_grad():

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from .shapes import Keys, Queries, Rates, TokenMask, Values
@@ -48,6 +48,8 @@ class Tokens(StepGates):
         q: Queries [batch, time, heads, key]; None in tokens that wait in a state.
         transition: How far the memory goes towards its newest weights at a boundary [batch, time, heads].
         write: Tokens that are stored. The others are read at, and the clock passes them, but no step is taken for them.
+        visible: Pairs [batch, time, pairs] that later ones of their step may see, where the structure lets them; None means all. Those that are not
+            stored are not seen.
         momentum: Momentum decay [batch, time, heads, order].
         mix: Weights of the momentum orders [batch, time, heads, mixed], the raw surprise first where it takes part.
         retain: Share of the memory that is kept [batch, time, heads] or [batch, time, heads, channels].
@@ -60,6 +62,7 @@ class Tokens(StepGates):
     q: Queries | None = None
     transition: Float[Tensor, "batch time heads"] | None = None
     write: TokenMask | None = None
+    visible: Bool[Tensor, "batch time pairs"] | None = None
 
     def __post_init__(self) -> None:
         lead = self.k.shape[:2]
@@ -102,5 +105,6 @@ class Tokens(StepGates):
 
     @property
     def seen(self) -> Tensor:
-        """``write`` for each cell [batch, time, heads, pairs]."""
-        return self.written[:, :, None, None].expand(self.lr.shape)
+        """Which pairs are stored and visible [batch, time, pairs]."""
+        stored = self.written.unsqueeze(-1)
+        return stored.expand(-1, -1, self.lr.shape[-1]) if self.visible is None else stored & self.visible

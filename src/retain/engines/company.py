@@ -40,7 +40,7 @@ def among_their_own(rule: MemoryRule, context: Tensor, grid: Tensor, first: Tens
 
 @dataclass(frozen=True)
 class Company:
-    """Tokens [batch, places, heads, pairs, width], of which ``seen`` [batch, places] are visible to those at later places."""
+    """Tokens [batch, places, heads, pairs, width], of which ``seen`` [batch, places, pairs] are visible to those at later places."""
 
     tokens: Tensor
     seen: Tensor
@@ -48,22 +48,22 @@ class Company:
     @classmethod
     def of_queries(cls, context: Tensor) -> Company:
         """The queries that a state keeps; all of them are seen."""
-        return cls(context.unsqueeze(3), torch.ones(context.shape[:2], dtype=torch.bool, device=context.device))
+        return cls(context.unsqueeze(3), torch.ones(*context.shape[:2], 1, dtype=torch.bool, device=context.device))
 
     @classmethod
     def of_keys(cls, like: Tensor, places: int) -> Company:
         """No key yet, where a token's are ``like`` [batch, heads, pairs, width]."""
-        return cls(like.new_zeros(like.shape[0], places, *like.shape[1:]), torch.zeros(like.shape[0], places, dtype=torch.bool, device=like.device))
+        batch, _, pairs, _ = like.shape
+        return cls(like.new_zeros(batch, places, *like.shape[1:]), torch.zeros(batch, places, pairs, dtype=torch.bool, device=like.device))
 
     def put(self, rows: Tensor, place: Tensor, x: Tensor, seen: Tensor | None = None) -> Company:
         """With a token [batch, heads, pairs, width] at the ``place`` [batch] of each row that is chosen."""
         here = ((torch.arange(self.seen.shape[1]) == place[:, None]) & rows[:, None]).to(x.device)
         tokens = torch.where(here[:, :, None, None, None], x.unsqueeze(1), self.tokens)
-        return Company(tokens, self.seen if seen is None else torch.where(here, seen[:, None], self.seen))
+        return Company(tokens, self.seen if seen is None else torch.where(here.unsqueeze(-1), seen.unsqueeze(1), self.seen))
 
     def read(self, rule: MemoryRule, params: Params, place: Tensor) -> Tensor:
         """What the memory answers to the token at the ``place`` [batch] of each row: [batch, heads, pairs, value]."""
         pairs = self.tokens.shape[3]
-        seen = self.seen.repeat_interleave(pairs, dim=1).unsqueeze(1)
-        y = rule.structure.read(Plain(params, seen), self.tokens.transpose(1, 2).flatten(2, 3)).unflatten(2, (-1, pairs))
+        y = rule.structure.read(Plain(params, self.seen.flatten(1).unsqueeze(1)), self.tokens.transpose(1, 2).flatten(2, 3)).unflatten(2, (-1, pairs))
         return y[torch.arange(y.shape[0], device=y.device), :, place.to(y.device)]

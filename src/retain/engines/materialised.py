@@ -75,7 +75,7 @@ class Materialised(AbstractEngine):
                     factors, loss = capture(rule, point, k, v)
                     updates = _updates(factors, shares, every * here.k.shape[3])
                 else:
-                    updates, loss = _whole_updates(rule, point, (k, v, shares.squeeze(1), cells_first(here.seen)), every * here.k.shape[3])
+                    updates, loss = _whole_updates(rule, point, (k, v, shares.squeeze(1), _seen(here)), every * here.k.shape[3])
                 for j, (update, any_row) in enumerate(zip(updates, active.any(0).tolist(), strict=True)):
                     reads.until(i * size + (j + 1) * every - (rule.reads == "after"), states[0])
                     states = _step(rule, states, update, _at(steps, j), active[:, j]) if any_row else states
@@ -144,10 +144,15 @@ def _wait(rule: MemoryRule, tokens: Tokens, state: MemoryState, joined: Joined) 
         context = context_after(rule, state.context, tokens.q, state.clock, joined.lengths - joined.before)
         y = tokens_first(rule.structure.read(Plain(weights), heads_first(context)), heads)
         y, after = trim(y, place_of_query(rule, state.clock), tokens.time), replace(after, context=context)
-        seen, new = cells_first(joined.tokens.seen), joined.tokens
+        seen, new = _seen(joined.tokens), joined.tokens
     loss = rule.bias.loss(rule.structure.read(Plain(anchor, seen), cells_first(new.k)), cells_first(new.v))
     surprise = tokens_first(per_token(loss, tokens.k.shape[3]), heads)
     return y, after, surprise if new is tokens else joined.new(surprise, like=surprise)
+
+
+def _seen(tokens: Tokens) -> Tensor:
+    """Which cells later ones of their step may see [N, cells]."""
+    return tokens.seen.flatten(1).repeat_interleave(tokens.k.shape[2], dim=0)
 
 
 def _whole_updates(rule: MemoryRule, point: Params, cells: tuple[Tensor, ...], each_step: int) -> tuple[list[Params], Tensor]:

@@ -54,7 +54,7 @@ class Recurrent(AbstractEngine):
             k, v, lr = stream.k[:, t], stream.v[:, t], stream.lr[:, t]
             place, asked = clock % rule.step_every, place_of_query(rule, clock)
             if keys is not None and queries is not None:
-                keys = keys.put(real, place, k, stream.written[:, t])
+                keys = keys.put(real, place, k, stream.seen[:, t])
                 queries = queries.put(real & (t >= joined.before), asked, stream.q[:, t].unsqueeze(-2))
             surprises.append(rule.bias.loss(_answer(rule, point, k, keys, place), v).sum(-1))
             if rule.reads == "before":

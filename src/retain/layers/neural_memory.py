@@ -176,11 +176,12 @@ class NeuralMemory(nn.Module):
         gates, sums = self.gates(views[1], buffers.get("gates"), state.clock, lengths)
         if emphasis is not None:
             gates["lr"] = gates["lr"] * emphasis[:, :, None, None]
-        ahead = None
+        ahead = own = None
         if self.projections.projections.values == "next":
-            k, gates["lr"], ahead = behind(k, gates["lr"], buffers.get("ahead"), state.clock, lengths, self.rule.step_every)
+            k, gates["lr"], own, ahead = behind(k, gates["lr"], buffers.get("ahead"), state.clock, lengths, self.rule.step_every)
         given: dict[str, Any] = {name: x if x is None else x.to(exact) for name, x in {"q": q, "k": k, "v": v, **gates}.items()}
-        y, after, surprise = self.engine.run(self.rule, Tokens(**given, write=writes), state, lengths)
+        tokens = Tokens(**given, write=writes, visible=None if state.context is None else own)
+        y, after, surprise = self.engine.run(self.rule, tokens, state, lengths)
         buffers = {name: buffer for name, buffer in (("ahead", ahead), ("tail", tail), ("gates", sums)) if buffer is not None}
         return self.output(y, views[0]), replace(after, buffers=buffers), surprise
 

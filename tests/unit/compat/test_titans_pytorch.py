@@ -129,7 +129,8 @@ def test_aligned_streams_go_on_alike(chosen: dict[str, Any]) -> None:
     y, after = theirs(first)
     _, ours_after = _ours(ours, first, None)
     y, _ = theirs(then, state=after)
-    assert_near(_ours(ours, then, None, ours_after)[0], y, what="from our state")
+    if chosen["network"] != "attention":  # theirs forgets the queries of the call before
+        assert_near(_ours(ours, then, None, ours_after)[0], y, what="from our state")
     assert_near(_ours(ours, then, None, state(after, ours))[0], y, what="from theirs")
 
 
@@ -189,7 +190,6 @@ def test_a_misshapen_key_is_refused_by_name(name: str) -> None:
         ({"dim": DIM, "adaptive_step_transform": torch.sigmoid}, "adaptive_step_transform"),
         ({"dim": DIM, "store_memory_loss_fn": torch.dist}, "store_memory_loss_fn"),
         ({"dim": DIM, "accept_weight_residual": True}, "accept_weight_residual"),
-        ({"dim": DIM, "model": titans_pytorch.MemoryAttention(DIM)}, "MemoryAttention"),
     ],
 )
 def test_arguments_without_a_counterpart_are_refused_by_name(given: dict[str, Any], message: str) -> None:
@@ -226,6 +226,20 @@ def test_any_split_of_a_stream_where_theirs_forgets_fails_or_is_wrong(cut: tuple
         return
     wrong = theirs(then, state=their_state)[0]
     assert float((wrong.detach() - whole[:, cut[0] :].detach()).abs().max()) > 1e-3
+
+
+def test_an_attention_memory_answers_single_tokens_as_it_answers_many() -> None:
+    theirs = peer(dim=DIM, chunk_size=4, batch_size=8, model=titans_pytorch.MemoryAttention(DIM))
+    ours = load(theirs)
+    x = torch.randn(1, 14, DIM, dtype=torch.float64)
+    whole, singles, after, their_singles, their_after = theirs(x)[0], [], None, [], None
+    for t in range(14):
+        y, after = ours(x[:, t : t + 1], after)
+        singles.append(y)
+        y, their_after = theirs(x[:, t : t + 1], state=their_after)
+        their_singles.append(y)
+    assert_near(torch.cat(singles, dim=1), whole)
+    assert float((torch.cat(their_singles, dim=1) - whole).detach().abs().max()) > 1e-2
 
 
 def test_a_boundary_that_ends_a_call_is_crossed_all_the_same() -> None:

@@ -31,6 +31,7 @@ NETWORKS = {
     "gated": lambda dim: titans_pytorch.GatedResidualMemoryMLP(dim, 2, 2.0),
     "low rank": lambda dim: titans_pytorch.FactorizedMemoryMLP(dim, 2, k=3),
     "swiglu": lambda dim: titans_pytorch.MemorySwiGluMLP(dim, 1),
+    "attention": lambda dim: titans_pytorch.MemoryAttention(dim),
     "any module": lambda dim: Waves(dim),
 }
 MOMENTA: dict[str, dict[str, Any]] = {
