@@ -83,6 +83,9 @@ CLOCKS: tuple[dict[str, Any], ...] = (
     {"update_every": None, "step_every": 2, "reads": "before"},
     {"update_every": 4, "step_every": 2, "transition": "gated"},
     {"update_every": 3, "reads": "before", "transition": "gated"},
+    {"update_every": 1, "residual": "weights"},
+    {"update_every": 6, "step_every": 3, "residual": "weights"},
+    {"update_every": None, "step_every": 2, "residual": "weights"},
 )
 
 PRESETS: dict[str, MemoryRule] = {

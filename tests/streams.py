@@ -58,7 +58,9 @@ class World:
 
     @property
     def start(self) -> MemoryState:
-        return MemoryState.start(self.rule, self.initial, self.tokens.batch)
+        """The state before the stream, with the initial weights in another order as those of the other memory."""
+        start = MemoryState.start(self.rule, self.initial, self.tokens.batch)
+        return start if start.beside is None else replace(start, beside={name: 0.5 * w.flip(-1) for name, w in start.anchor.items()})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,6 +132,8 @@ def world(
         tokens = replace(tokens, scales=gate(*lead, len(initial)))
     if rule.transition == "gated":
         tokens = replace(tokens, transition=gate(*lead))
+    if rule.residual == "weights":
+        tokens = replace(tokens, residual=gate(*lead))
     return World(rule=rule, initial=initial, tokens=tokens, lengths=torch.full((batch,), time), seed=seed)
 
 

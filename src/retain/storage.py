@@ -148,6 +148,7 @@ def _state(tensors: dict[str, Tensor]) -> MemoryState:
         moments=tuple(moments[str(i)] for i in range(len(moments))),
         clock=tree["clock"],
         pending=pending,
+        beside=tree.get("beside"),
         context=tree.get("context"),
         buffers=tree.get("buffers", {}),
     )

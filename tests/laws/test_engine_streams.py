@@ -11,7 +11,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from retain import MemoryState
 from retain.core.contracts import AbstractEngine
 from retain.core.tokens import Tokens
 from tests.cases import CHOSEN, JUDGE, Case, willing
@@ -168,7 +167,7 @@ def test_reading_nothing_changes_nothing(case: Case, name: str) -> None:
         assert surprise.shape == (2, 0, 2)
         assert settled(here, after, engine).hash() == settled(here, state, engine).hash()
         fresh = engine.run(case.rule, nothing, here.start)[1]
-        assert MemoryState.start(case.rule, here.initial, 2).hash() == fresh.hash()
+        assert here.start.hash() == fresh.hash()
 
 
 @pytest.mark.parametrize(("case", "name"), RUNS, ids=str)

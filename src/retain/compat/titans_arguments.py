@@ -40,10 +40,10 @@ _DEFAULTS: dict[str, Any] = {
     "gated_transition": False,
     "mem_model_norm_add_residual": True,
     "store_with_lookahead_value": False,
+    "accept_weight_residual": False,
 }
 _NO_COUNTERPART = {
     "adaptive_step_transform": "rates are default_step_transform_max_lr times a sigmoid",
-    "accept_weight_residual": "no layer here takes its gradients at weights that another layer has a part in",
 }
 
 

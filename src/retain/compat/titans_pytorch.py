@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from retain.core.contracts import AbstractLearner, AbstractLinearLearner, AbstractStructure
 from retain.core.rule import MemoryRule
 from retain.core.state import MemoryState
+from retain.engines import Trail
 from retain.layers import RMS, Gates, NeuralMemory, Output, Projections
 from retain.memory import bias, learner, retention, structure
 
@@ -31,7 +32,8 @@ def load(source: nn.Module | Mapping[str, Tensor], **constructor_arguments: Any)
             one of our structures, unless it was left out; a module tells all by itself.
 
     Returns:
-        A layer in training mode, in the type of the weights. Their ``store_mask`` is our ``emphasis``, their views and ``store_seq`` our ``store``.
+        A layer in training mode, in the type of the weights. Their ``store_mask`` is our ``emphasis``, their views and ``store_seq`` our ``store``,
+        their ``prev_weights`` our ``beside``.
 
     Raises:
         ValueError: An argument is unknown, missing or has no counterpart here; a key is missing, unknown or misshapen. Each is named.
@@ -97,7 +99,8 @@ def state(neural_mem_state: Sequence[Any], memory: NeuralMemory) -> MemoryState:
         return found
     with torch.no_grad():
         keys, values = (waiting[0], waiting[1]) if waiting.ndim == 4 else (waiting, waiting)
-        return memory(keys, found, store=(keys, values))[1]
+        beside = None if found.beside is None else Trail(cuts=(0, keys.shape[1]), weights=(found.beside,))  # the next call's is what counts
+        return memory(keys, found, store=(keys, values), beside=beside)[1]
 
 
 def _names(memory: NeuralMemory) -> list[str]:
@@ -137,6 +140,7 @@ def _rule(given: Arguments) -> MemoryRule:
         update_every=given.batch_size,
         step_every=given.chunk_size,
         transition="gated" if given.gated_transition else "full",
+        residual="weights" if given.accept_weight_residual else "none",
     )
 
 
@@ -209,7 +213,14 @@ def _fill(memory: NeuralMemory, given: Arguments, theirs: _Weights) -> None:
         put("reduce_to_chunk_rep.to_attn_logits.bias", gates.pool.bias, take("reduce_to_chunk_rep.to_attn_logits.bias"))
     if gates.transition is not None:
         put("transition_gate", gates.transition, take("transition_gate"))
-    kinds = ["to_adaptive_step.0", "to_momentum.0", "to_learned_momentum_combine.0", "to_layer_modulation.0", "to_decay_factor.0"]
+    kinds = [
+        "to_adaptive_step.0",
+        "to_momentum.0",
+        "to_learned_momentum_combine.0",
+        "to_layer_modulation.0",
+        "to_decay_factor.0",
+        "to_learned_weight_residual_mix.0",
+    ]
     wide = [memory.heads * width for width in gates.widths]
     for kind, ours in (("weight", gates.weight), ("bias", gates.bias)):
         rows = []

@@ -6,6 +6,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from .contracts import AbstractBias, AbstractChannelRetention, AbstractLearner, AbstractRetention, AbstractScalarRetention, AbstractStructure
+from .shapes import Params
+from .tokens import Step
+from .trees import each, stretch
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +32,8 @@ class MemoryRule:
         reads: Whether a token reads the memory after or before its own step.
         transition: What becomes of the memory at a boundary: ``"full"`` goes on with the newest weights $W$, ``"gated"`` with $W^* + g\,(W - W^*)$, where $g$
             is a gate and $W^*$ the anchor so far. The token at the boundary reads what comes of it. Source of the latter: titans-pytorch.
+        residual: What is added to the anchor where gradients are taken: ``"none"``, or ``"weights"``, $g$ times the weights of another memory, where $g$
+            is a gate of the step. A token's surprise is that at the anchor itself. Source of the latter: titans-pytorch.
 
     Raises:
         ValueError: A clock is not positive, or the clocks do not fit each other, the retention or the transition.
@@ -48,6 +53,7 @@ class MemoryRule:
     step_every: int = 1
     reads: Literal["after", "before"] = "after"
     transition: Literal["full", "gated"] = "full"
+    residual: Literal["none", "weights"] = "none"
 
     def __post_init__(self) -> None:
         if self.step_every < 1:
@@ -69,6 +75,18 @@ class MemoryRule:
                 "transition='gated' needs boundaries, and a retention that exposes what it keeps as it is; got "
                 f"update_every={self.update_every} and {type(self.retention).__name__}."
             )
+        if self.residual not in ("none", "weights"):
+            raise ValueError(f"residual must be 'none' or 'weights', got {self.residual!r}.")
         refusal = self.retention.why_not(self.update_every)
         if refusal is not None:
             raise ValueError(refusal)
+
+    def gradient_point(self, anchor: Params, step: Step, beside: Params | None) -> Params:
+        """The weights at which the gradients of a step are taken, given those exposed at the last boundary and those of the other memory."""
+        point = self.retention.gradient_point(anchor, step)
+        if self.residual == "none":
+            return point
+        if beside is None or step.residual is None:
+            raise ValueError("residual='weights' needs the weights of another memory in the state and a `residual` gate with each token.")
+        share = step.residual
+        return each(lambda own, other: own + stretch(share, other) * other, point, beside)

@@ -46,6 +46,7 @@ class MemoryState:
         moments: What the learner keeps (momentum), as of the last folded step.
         clock: Tokens read by each row since its stream began, pending ones included [batch], on the host.
         pending: Tokens that wait to be folded.
+        beside: Weights of another memory, as they stood before the step under way; only if the rule adds them where gradients are taken.
         context: Queries [batch, places, heads, key] of those tokens that will be read together with the next ones and seen by them, each at its place
             among them; only if the structure lets tokens see each other.
         buffers: What a layer remembers beside its memory (convolution tails, gates of an unfinished step), each [batch, ...].
@@ -64,6 +65,7 @@ class MemoryState:
     moments: tuple[Params, ...] = ()
     clock: Tensor
     pending: Pending | None = None
+    beside: Params | None = None
     context: Tensor | None = None
     buffers: Mapping[str, Tensor] = field(default_factory=dict)
 
@@ -75,7 +77,9 @@ class MemoryState:
         moments = tuple(each(torch.zeros_like, accumulator) for _ in range(rule.learner.moments))
         width, some = rule.structure.company(initial), next(iter(initial.values()))
         context = some.new_zeros(batch, rule.step_every, some.shape[0], width) if width else None
-        return cls(anchor=anchor, accumulator=accumulator, moments=moments, clock=torch.zeros(batch, dtype=torch.long), context=context)
+        beside = each(torch.zeros_like, anchor) if rule.residual == "weights" else None
+        clock = torch.zeros(batch, dtype=torch.long)
+        return cls(anchor=anchor, accumulator=accumulator, moments=moments, clock=clock, beside=beside, context=context)
 
     @property
     def batch(self) -> int:

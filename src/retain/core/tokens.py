@@ -18,13 +18,19 @@ class StepGates:
 
     Symbols: ``momentum`` is the papers' $\\eta$ (one number an order), ``retain`` their $1 - \\alpha$ (one number, or one a channel), ``mix`` the
     weights of the raw surprise and of each momentum order, ``scales`` what each weight's update is multiplied by, in the alphabetical order of their
-    names. What a rule does not use is None.
+    names, ``residual`` how much of another memory's weights is added where gradients are taken. What a rule does not use is None.
     """
 
     momentum: Tensor | None = None  # [..., order]
     mix: Tensor | None = None  # [..., order] or [..., order + 1]
     retain: Tensor | None = None  # [...] or [..., channels]
     scales: Tensor | None = None  # [..., weights]
+    residual: Tensor | None = None  # [...]
+
+    def of_step(self, pick: Callable[[Tensor], Tensor]) -> Step:
+        """The gates of a step, or of several in a row, each what ``pick`` takes from it."""
+        gates = {field.name: getattr(self, field.name) for field in fields(StepGates)}
+        return Step(**{name: None if gate is None else pick(gate) for name, gate in gates.items()})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +60,7 @@ class Tokens(StepGates):
         mix: Weights of the momentum orders [batch, time, heads, mixed], the raw surprise first where it takes part.
         retain: Share of the memory that is kept [batch, time, heads] or [batch, time, heads, channels].
         scales: What the updates are multiplied by [batch, time, heads, weights].
+        residual: How much of another memory's weights is added at the gradient point [batch, time, heads].
     """
 
     k: Keys

@@ -5,3 +5,5 @@ from .dual import Dual as Dual
 from .materialised import Materialised as Materialised
 from .recurrent import Recurrent as Recurrent
 from .select import select as select
+from .trail import Trail as Trail
+from .trail import in_steps as in_steps

@@ -90,8 +90,7 @@ def compose(rule: MemoryRule, composition: Tensor, tokens: Tokens, before: int) 
 def steps_of(rule: MemoryRule, tokens: Tokens) -> tuple[Step, Tensor]:
     """The gates of each step of tokens that lie on a grid of whole steps [N, n, ...], and which steps are active [N, n]."""
     every, heads = rule.step_every, tokens.k.shape[2]
-    gates = {name: getattr(tokens, name) for name in ("momentum", "mix", "retain", "scales")}
-    steps = Step(**{name: None if gate is None else heads_first(gate[:, every - 1 :: every]) for name, gate in gates.items()})
+    steps = tokens.of_step(lambda gate: heads_first(gate[:, every - 1 :: every]))
     active = tokens.written.unflatten(1, (-1, every)).any(-1).repeat_interleave(heads, dim=0)
     return steps, active.to(tokens.lr.dtype)
 

@@ -55,13 +55,14 @@ class Materialised(AbstractEngine):
             return _wait(rule, tokens, state, joined)
         size = tile_of(rule, self.tile)
         layout = Layout(state.folded % (every if rule.update_every is None else size), joined.lengths, size)
-        heads = tokens.k.shape[2]
+        heads, count = tokens.k.shape[2], 1 + len(state.moments)
         placed = replace(joined.tokens, write=joined.tokens.written).map(layout.place)
         assert placed.q is not None
         together = None if state.context is None else among_their_own(rule, state.context, placed.q, layout.offset + joined.before)
 
         def run(tiles: range, anchor: Params, states: list[Params], tokens: Tokens) -> tuple[Tensor, Tensor, Params, list[Params]]:
             assert tokens.q is not None
+            states, beside = states[:count], states[count:]
             reads, losses = _Reads(rule, heads_first(tokens.q if together is None else together), together is not None), []
             for i, tile in enumerate(tiles):
                 here = tokens.map(lambda x, a=i * size, b=(i + 1) * size: x[:, a:b])
@@ -69,13 +70,15 @@ class Materialised(AbstractEngine):
                 steps, active = steps_of(rule, filled)
                 steps = steps if isinstance(rule.learner, AbstractLinearLearner) else replace(steps, lr=mean_rates(rule, filled))
                 active = active.bool() & _complete(layout, tile * size, every, active.shape[1]).repeat_interleave(heads, dim=0).to(active.device)
-                point = rule.retention.gradient_point(anchor, _at(steps, 0))
+                point = rule.gradient_point(anchor, _at(steps, 0), beside[0] if beside else None)
                 k, v, shares = cells_first(here.k), cells_first(here.v), shares_of(here, rule.learner.rates)
                 if rule.structure.factored:
                     factors, loss = capture(rule, point, k, v)
                     updates = _updates(factors, shares, every * here.k.shape[3])
                 else:
                     updates, loss = _whole_updates(rule, point, (k, v, shares.squeeze(1), _seen(here)), every * here.k.shape[3])
+                if beside:
+                    loss = rule.bias.loss(rule.structure.read(Plain(rule.retention.gradient_point(anchor, _at(steps, 0)), _seen(here)), k), v)
                 for j, (update, any_row) in enumerate(zip(updates, active.any(0).tolist(), strict=True)):
                     reads.until(i * size + (j + 1) * every - (rule.reads == "after"), states[0])
                     states = _step(rule, states, update, _at(steps, j), active[:, j]) if any_row else states
@@ -90,18 +93,18 @@ class Materialised(AbstractEngine):
                         states = cut_rows(moved, states)
                     anchor = pick_rows(moved, [rule.retention.expose(states[0])], [anchor])[0]
             reads.until(tokens.time, states[0])
-            return torch.cat(reads.outputs, dim=1), torch.cat(losses, dim=1), anchor, states
+            return torch.cat(reads.outputs, dim=1), torch.cat(losses, dim=1), anchor, [*states, *beside]
 
-        states = [flat(part) for part in (state.accumulator, *state.moments)]
+        states = [flat(part) for part in (state.accumulator, *state.moments, *([] if state.beside is None else [state.beside]))]
         y, losses, anchor, states = in_passages(
             run, layout.tiles, size, self.recompute if together is None else 0, flat(state.anchor), states, placed
         )
         y, surprise = (layout.take(tokens_first(x, heads), joined.tokens.time) for x in (y, losses))
         y, surprise = (trim(x, joined.before, joined.time) for x in (y, surprise))
-        back = [unflat(part, heads) for part in (anchor, *states)]
+        back = [unflat(part, heads) for part in (anchor, *states[:count])]
         clock = state.clock + joined.lengths - joined.before
         after = replace(state, anchor=back[0], accumulator=back[1], moments=tuple(back[2:]), clock=clock)
-        if state.context is not None:
+        if state.context is not None and tokens.q is not None:
             after = replace(after, context=context_after(rule, state.context, tokens.q, state.clock, joined.lengths - joined.before))
         return y, replace(after, pending=pending_after(joined, clock % every)), surprise
 

@@ -13,7 +13,7 @@ from retain.core.reader import Plain
 from retain.core.rule import MemoryRule
 from retain.core.shapes import Params
 from retain.core.state import MemoryState
-from retain.core.tokens import Step, Tokens
+from retain.core.tokens import Tokens
 from retain.core.trees import each, pick
 
 from .company import Company, place_of_query
@@ -43,20 +43,24 @@ class Recurrent(AbstractEngine):
         touched, written = torch.zeros(state.batch, dtype=torch.bool), torch.zeros_like(rates)
         queries = None if state.context is None else Company.of_queries(state.context)
         keys = None if queries is None else Company.of_keys(stream.k.sum(1), rule.step_every)
-        outputs, surprises = [], []
+        outputs, surprises, every_row = [], [], torch.arange(state.batch)
+        assert stream.q is not None
         for t in range(stream.time):
             real = joined.real[:, t]
             boundary = real & _divides(rule.update_every, clock)
             if bool(boundary.any()):
                 anchor, accumulator, moments = self._move_anchor(rule, boundary, anchor, accumulator, moments)
-            step = _step(stream, t)
-            point = rule.retention.gradient_point(anchor, step)
+            step = stream.of_step(lambda gate, t=t: gate[:, t])
+            own = rule.retention.gradient_point(anchor, step)
+            last = (t + rule.step_every - 1 - clock % rule.step_every).clamp(max=stream.time - 1)  # of no account for a step that stays incomplete
+            complete = stream.of_step(lambda gate, at=(every_row, last): gate[at])
+            point = rule.gradient_point(anchor, complete, state.beside)
             k, v, lr = stream.k[:, t], stream.v[:, t], stream.lr[:, t]
             place, asked = clock % rule.step_every, place_of_query(rule, clock)
             if keys is not None and queries is not None:
                 keys = keys.put(real, place, k, stream.seen[:, t])
                 queries = queries.put(real & (t >= joined.before), asked, stream.q[:, t].unsqueeze(-2))
-            surprises.append(rule.bias.loss(_answer(rule, point, k, keys, place), v).sum(-1))
+            surprises.append(rule.bias.loss(_answer(rule, own, k, keys, place), v).sum(-1))
             if rule.reads == "before":
                 outputs.append(_read(rule, accumulator, stream, t, queries, asked))
             writes = real & stream.written[:, t].cpu()
@@ -104,11 +108,6 @@ class Recurrent(AbstractEngine):
 
 def _divides(every: int | None, clock: Tensor) -> Tensor:
     return torch.zeros_like(clock, dtype=torch.bool) if every is None else (clock % every == 0) & (clock > 0)
-
-
-def _step(stream: Tokens, t: int) -> Step:
-    gates = {name: getattr(stream, name) for name in ("momentum", "mix", "retain", "scales")}
-    return Step(**{name: None if gate is None else gate[:, t] for name, gate in gates.items()})
 
 
 def _answer(rule: MemoryRule, params: Params, x: Tensor, company: Company | None, place: Tensor) -> Tensor:

@@ -84,10 +84,10 @@ class GateMap(nn.Module):
         retain = {"none": 0, "head": 1, "channel": head_dim}[rule.retention.gate]
         scales = len(rule.structure.init(1, head_dim, head_dim)) if rule.learner.scale_max else 0
         self.scale_max = rule.learner.scale_max
-        self.widths = (pairs, rule.learner.moments, rule.learner.mixed, scales, retain)
+        self.widths = (pairs, rule.learner.moments, rule.learner.mixed, scales, retain, int(rule.residual == "weights"))
         self.weight = nn.Parameter(torch.randn(heads * sum(self.widths), dim) * 0.02 * min(1.0, (64 / dim) ** 0.5))
         lr = gates.lr or 0.5 / (pairs * (rule.update_every or 64))
-        starts = (gates.logit(lr), gates.logit(gates.momentum), 0.0, 0.0, gates.logit(gates.forget / gates.most_forgotten))
+        starts = (gates.logit(lr), gates.logit(gates.momentum), 0.0, 0.0, gates.logit(gates.forget / gates.most_forgotten), -2.0)
         self.bias = nn.Parameter(torch.tensor([start for start, width in zip(starts, self.widths, strict=True) for _ in range(heads * width)]))
 
         self.pool = nn.Linear(dim, dim) if gates.pool == "attention" and self.every > 1 else None
@@ -115,7 +115,7 @@ class GateMap(nn.Module):
         elif self.pooled:
             rest, sums = self._mean(z[..., own:], sums, clock, lengths)
             z = torch.cat([z[..., :own], rest], dim=-1)
-        raw_lr, momentum, mix, scales, retain = (
+        raw_lr, momentum, mix, scales, retain, residual = (
             part.unflatten(-1, (self.heads, -1)) if part.shape[-1] else None for part in z.split([self.heads * w for w in self.widths], dim=-1)
         )
         assert raw_lr is not None
@@ -129,13 +129,15 @@ class GateMap(nn.Module):
         gates = {"lr": lr, "momentum": momentum, "mix": None if mix is None else mix.softmax(-1), "retain": kept}
         if scales is not None:
             gates["scales"] = self.scale_max * scales.sigmoid()
+        if residual is not None:
+            gates["residual"] = residual.squeeze(-1).sigmoid()
         if self.transition is not None:
             gates["transition"] = self.transition.sigmoid().expand(*x.shape[:2], self.heads)
         return gates, sums
 
     def cost(self, x: Tensor) -> Tensor:
         """The mean openness of the learning and forgetting gates, each between 0 and 1, added up: a scalar."""
-        lr, *_, retain = self._logits(x).split([self.heads * w for w in self.widths], dim=-1)
+        lr, *_, retain, _ = self._logits(x).split([self.heads * w for w in self.widths], dim=-1)
         cost = self._curve(lr).mean()
         return cost + self._curve(retain).mean() if retain.shape[-1] else cost
 

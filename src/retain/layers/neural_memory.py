@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import Unpack
 
 from retain.core.contracts import AbstractEngine
 from retain.core.errors import StateMismatch
@@ -15,7 +16,7 @@ from retain.core.rule import MemoryRule
 from retain.core.shapes import Stream, TokenMask
 from retain.core.state import MemoryState
 from retain.core.tokens import Tokens
-from retain.engines import select
+from retain.engines import Trail, in_steps, select
 from retain.memory import presets
 
 from .gates import Gates
@@ -117,8 +118,10 @@ class NeuralMemory(nn.Module):
         write: bool = True,
         write_mask: TokenMask | None = None,
         emphasis: Tensor | None = None,
+        beside: Trail | None = None,
         return_surprise: bool = False,
-    ) -> tuple[Tensor, MemoryState] | tuple[Tensor, MemoryState, Tensor]:
+        return_weights: bool = False,
+    ) -> tuple[Tensor, MemoryState, Unpack[tuple[Any, ...]]]:
         """Read a stretch of each row's stream, and go on exactly where ``state`` stopped.
 
         Args:
@@ -133,7 +136,9 @@ class NeuralMemory(nn.Module):
                 no step for them.
             emphasis: What each token's learning rate is multiplied by [batch, time]. A token of emphasis 0 leaves no trace of itself, but unlike one that is not written it
                 takes its part in the step, whose forgetting and momentum go on.
+            beside: Where the weights of another memory stood along this call, for rules with ``residual="weights"``; see ``return_weights``.
             return_surprise: Whether to return each token's surprise as well.
+            return_weights: Whether to return, last of all, the ``Trail`` of the memory's weights: a copy for each step. The call then goes step by step.
 
         Returns:
             Outputs [batch, time, dim], the state behind the stretch and, if asked for, the surprise [batch, time, heads]: the attentional bias' loss of
@@ -141,7 +146,7 @@ class NeuralMemory(nn.Module):
 
         Raises:
             StateMismatch: The state belongs to another layer or another number of rows.
-            ValueError: Shapes do not fit.
+            ValueError: Shapes do not fit, or ``beside`` is missing, unwanted, or of a memory that takes its steps elsewhere.
         """
         if x.ndim != 3 or x.shape[-1] != self.dim:
             raise ValueError(f"this memory reads a stream of width {self.dim}, got x of shape {list(x.shape)}; it must be [batch, time, {self.dim}].")
@@ -154,6 +159,11 @@ class NeuralMemory(nn.Module):
         for name, per_token in (("write_mask", write_mask), ("emphasis", emphasis)):
             if per_token is not None and per_token.shape != x.shape[:2]:
                 raise ValueError(f"{name} has one entry for each token, [batch, time] = {list(x.shape[:2])}; got {list(per_token.shape)}.")
+        if (beside is None) == (self.rule.residual == "weights"):
+            raise ValueError(
+                f"beside= goes with residual='weights' and with nothing else: the rule has residual={self.rule.residual!r}, and beside= is "
+                f"{'missing. Call the other memory with return_weights=True' if beside is None else 'given'}."
+            )
         rows = Rows.of(x, mask, cu_seqlens)
         x_rows = rows.gather(x)
         keys = x_rows if stored[0] is x else rows.gather(stored[0])
@@ -163,14 +173,20 @@ class NeuralMemory(nn.Module):
         if not write:
             writes = torch.zeros(x_rows.shape[:2], dtype=torch.bool, device=x.device)
         views = self.projections.views(x_rows, (keys, values))
-        y, after, surprise = self._read(views, before, rows.lengths, writes, None if emphasis is None else rows.gather(emphasis))
-        after = after if write else before
-        y = rows.scatter(y)
-        return (y, after, rows.scatter(surprise)) if return_surprise else (y, after)
+        tokens, buffers = self._tokens(views, before, rows.lengths, writes, None if emphasis is None else rows.gather(emphasis))
+        trail: Trail | None = None
+        if return_weights or beside is not None:
+            y, after, surprise, trail = in_steps(self.engine, self.rule, tokens, before, rows.lengths, beside)
+        else:
+            y, after, surprise = self.engine.run(self.rule, tokens, before, rows.lengths)
+        after = replace(after, buffers=buffers) if write else before
+        y = rows.scatter(self.output(y, views[0]))
+        return y, after, *([rows.scatter(surprise)] if return_surprise else []), *([trail] if return_weights else [])
 
-    def _read(
+    def _tokens(
         self, views: tuple[Tensor, Tensor, Tensor], state: MemoryState, lengths: Tensor, writes: Tensor | None, emphasis: Tensor | None
-    ) -> tuple[Tensor, MemoryState, Tensor]:
+    ) -> tuple[Tokens, dict[str, Tensor]]:
+        """What the engine is fed, and what the layer remembers beside it."""
         exact, buffers = next(iter(state.accumulator.values())).dtype, dict(state.buffers)
         q, k, v, tail = self.projections(views, buffers.get("tail"), lengths)
         gates, sums = self.gates(views[1], buffers.get("gates"), state.clock, lengths)
@@ -181,9 +197,8 @@ class NeuralMemory(nn.Module):
             k, gates["lr"], own, ahead = behind(k, gates["lr"], buffers.get("ahead"), state.clock, lengths, self.rule.step_every)
         given: dict[str, Any] = {name: x if x is None else x.to(exact) for name, x in {"q": q, "k": k, "v": v, **gates}.items()}
         tokens = Tokens(**given, write=writes, visible=None if state.context is None else own)
-        y, after, surprise = self.engine.run(self.rule, tokens, state, lengths)
         buffers = {name: buffer for name, buffer in (("ahead", ahead), ("tail", tail), ("gates", sums)) if buffer is not None}
-        return self.output(y, views[0]), replace(after, buffers=buffers), surprise
+        return tokens, buffers
 
     def _with_buffers(self, state: MemoryState) -> MemoryState:
         """The state with the buffers that it will have once it has read something: all zero at the start of a stream."""

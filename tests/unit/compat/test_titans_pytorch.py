@@ -38,11 +38,20 @@ def _streams(chosen: dict[str, Any], kind: torch.dtype, time: int) -> tuple[Tens
     return x, mask if chosen["masked"] else None
 
 
-def _ours(memory: NeuralMemory, x: Tensor, mask: Tensor | None, before: MemoryState | None = None) -> tuple[Tensor, MemoryState]:
+def _ours(memory: NeuralMemory, x: Tensor, mask: Tensor | None, before: MemoryState | None = None, **others: Any) -> tuple[Any, ...]:
     emphasis = None if mask is None else mask.to(x.dtype)
     if x.ndim == 3:
-        return memory(x, before, emphasis=emphasis)
-    return memory(x[0], before, store=(x[1], x[2]), emphasis=emphasis)
+        return memory(x, before, emphasis=emphasis, **others)
+    return memory(x[0], before, store=(x[1], x[2]), emphasis=emphasis, **others)
+
+
+def _beside(chosen: dict[str, Any], kind: torch.dtype, x: Tensor, x_ours: Tensor, mask: Tensor | None) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What a layer below hands to theirs and to ours, if they take it."""
+    if not chosen["accept_weight_residual"]:
+        return {}, {}
+    below = peer(seed=2, **arguments({**chosen, "accept_weight_residual": False})).to(kind)
+    _, after = below(x, **({} if mask is None else {"store_mask": mask}))
+    return {"prev_weights": after.updates}, {"beside": _ours(load(below), x_ours, mask, return_weights=True)[2]}
 
 
 def _settled(memory: NeuralMemory, after: MemoryState) -> dict[str, Tensor]:
@@ -69,14 +78,15 @@ def test_the_grid_holds_every_pair_of_values_that_theirs_allows() -> None:
     }
 
 
-def _both(chosen: dict[str, Any], kind: torch.dtype) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+def _both(chosen: dict[str, Any], kind: torch.dtype, nudge: float = 0.0) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Outputs, states and gradients of ours and of theirs."""
     theirs = peer(**arguments(chosen)).to(kind)
     ours = load(theirs)
     x, mask = _streams(chosen, kind, 30 if chosen["gated_transition"] else 32)
-    x, x_ours = x.clone().requires_grad_(), x.clone().requires_grad_()
-    y, after = theirs(x, **({} if mask is None else {"store_mask": mask}))
-    y_ours, after_ours = _ours(ours, x_ours, mask)
+    x, x_ours = (x * (1 + nudge)).requires_grad_(), x.clone().requires_grad_()
+    below, below_ours = _beside(chosen, kind, x, x_ours, mask)
+    y, after = theirs(x, **({} if mask is None else {"store_mask": mask}), **below)
+    y_ours, after_ours = _ours(ours, x_ours, mask, **below_ours)
     y.square().mean().backward()
     y_ours.square().mean().backward()
     assert x.grad is not None
@@ -103,10 +113,15 @@ def _error(found: Tensor, expected: Tensor) -> float:
 @pytest.mark.parametrize("chosen", GRID, ids=_named)
 def test_outputs_states_and_gradients_are_theirs(chosen: dict[str, Any]) -> None:
     mine, expected = _both(chosen, torch.float64)
+    # Newton-Schulz and their clamp multiply rounding errors by thousands, theirs as well as ours: nobody comes nearer than some of them.
+    _, nudged = _both(chosen, torch.float64, nudge=1e-15)
     for name, tensor in mine.items():
-        assert_near(tensor, expected[name], GRADIENTS if name.startswith(("gradient", "of")) else VALUES, name)
+        least = (GRADIENTS if name.startswith(("gradient", "of")) else VALUES)[torch.float64]
+        assert_near(tensor, expected[name], {torch.float64: max(least, 30 * _error(nudged[name], expected[name]))}, name)
     single, their_single = _both(chosen, torch.float32)
-    # Newton-Schulz multiplies rounding errors by hundreds, theirs as well as ours: nobody comes nearer than some of them.
+    if chosen["max_grad_norm"] and not all(bool(torch.isfinite(tensor).all()) for tensor in their_single.values()):
+        assert all(bool(torch.isfinite(tensor).all()) for tensor in single.values())  # their clamp of a gradient that float32 rounds to zero
+        return
     rounding = max(_error(tensor, expected[name]) for name, tensor in their_single.items())
     for name, tensor in single.items():
         assert _error(tensor, their_single[name]) <= max(1e-5, 30 * rounding), f"{name} in float32, where theirs is off by {rounding:.1g} itself"
@@ -120,7 +135,7 @@ def test_without_newton_schulz_and_their_clamp_which_makes_small_gradients_large
         assert _error(mine["outputs"], expected["outputs"]) <= 1e-5, _named(chosen)
 
 
-@pytest.mark.parametrize("chosen", [c for c in GRID if not c["gated_transition"] and not c["masked"]][:20], ids=_named)
+@pytest.mark.parametrize("chosen", [c for c in GRID if not (c["gated_transition"] or c["masked"] or c["accept_weight_residual"])][:20], ids=_named)
 def test_aligned_streams_go_on_alike(chosen: dict[str, Any]) -> None:
     theirs = peer(**arguments(chosen))
     ours = load(theirs)
@@ -189,7 +204,6 @@ def test_a_misshapen_key_is_refused_by_name(name: str) -> None:
         ({"dim": DIM, "activation": nn.PReLU()}, "activation"),
         ({"dim": DIM, "adaptive_step_transform": torch.sigmoid}, "adaptive_step_transform"),
         ({"dim": DIM, "store_memory_loss_fn": torch.dist}, "store_memory_loss_fn"),
-        ({"dim": DIM, "accept_weight_residual": True}, "accept_weight_residual"),
     ],
 )
 def test_arguments_without_a_counterpart_are_refused_by_name(given: dict[str, Any], message: str) -> None:

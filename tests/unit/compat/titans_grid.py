@@ -62,6 +62,7 @@ OPTIONS: dict[str, tuple[Any, ...]] = {
     "gated_transition": (False, True),
     "mem_model_norm_add_residual": (True, False),
     "store_with_lookahead_value": (False, True),
+    "accept_weight_residual": (False, True),
     "masked": (False, True),
 }
 
@@ -74,6 +75,7 @@ def allowed(chosen: dict[str, Any]) -> bool:
         single and whole["attn_pool_chunks"],
         single and whole["store_with_lookahead_value"],  # theirs stores nothing, or pairs of one token only
         single and whole["masked"] and whole["max_grad_norm"],  # NaN in theirs
+        whole["network"] == "attention" and whole["max_grad_norm"] and (single or whole["masked"]),  # so is it where a token sees itself alone
         "batch_size" in chosen and whole["batch_size"] is None and whole["gated_transition"],  # no boundary ever
     )
     return not any(refused)
