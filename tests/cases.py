@@ -8,7 +8,7 @@ from typing import Any, get_args
 import torch
 from torch import Tensor, nn
 
-from retain import MemoryRule, bias, learner, presets, retention, structure
+from retain import Anchor, MemoryRule, bias, learner, presets, retention, structure
 from retain.core.contracts import AbstractBias, AbstractEngine, AbstractLearner, AbstractRetention, AbstractStructure
 from retain.engines.select import ENGINES
 from retain.numerics import Activation
@@ -81,11 +81,11 @@ CLOCKS: tuple[dict[str, Any], ...] = (
     {"update_every": None},
     {"update_every": None, "step_every": 3},
     {"update_every": None, "step_every": 2, "reads": "before"},
-    {"update_every": 4, "step_every": 2, "transition": "gated"},
-    {"update_every": 3, "reads": "before", "transition": "gated"},
-    {"update_every": 1, "residual": "weights"},
-    {"update_every": 6, "step_every": 3, "residual": "weights"},
-    {"update_every": None, "step_every": 2, "residual": "weights"},
+    {"update_every": 4, "step_every": 2, "anchor": Anchor(transition="gated")},
+    {"update_every": 3, "reads": "before", "anchor": Anchor(transition="gated")},
+    {"update_every": 1, "anchor": Anchor(residual="weights")},
+    {"update_every": 6, "step_every": 3, "anchor": Anchor(residual="weights")},
+    {"update_every": None, "step_every": 2, "anchor": Anchor(residual="weights")},
 )
 
 PRESETS: dict[str, MemoryRule] = {
@@ -131,7 +131,7 @@ def _around(part: Any = None, **clocks: Any) -> MemoryRule:
 
 
 def _said(clocks: dict[str, Any]) -> str:
-    return "-".join(f"{name}={value}" for name, value in clocks.items())
+    return "-".join(f"{name}={named(value) if isinstance(value, Anchor) else value}" for name, value in clocks.items())
 
 
 def named(part: object) -> str:

@@ -7,7 +7,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from retain import RMS, Gates, MemoryRule, NeuralMemory, Output, Projections, learner, presets, retention, structure
+from retain import RMS, Anchor, Gates, MemoryRule, NeuralMemory, Output, Projections, learner, presets, retention, structure
 
 DIM = 6
 RULES: dict[str, MemoryRule] = {
@@ -15,7 +15,9 @@ RULES: dict[str, MemoryRule] = {
     "long_steps": presets.titans(expansion=1.5, update_every=6, step_every=3),
     "gated_delta_net": presets.gated_delta_net(),
     "channels": replace(presets.delta_net(), retention=retention.ChannelDecay()),
-    "scaled": replace(presets.titans(expansion=1.5, update_every=6, step_every=3), learner=learner.PerTensor(most=2.0), transition="gated"),
+    "scaled": replace(
+        presets.titans(expansion=1.5, update_every=6, step_every=3), learner=learner.PerTensor(most=2.0), anchor=Anchor(transition="gated")
+    ),
     "orthogonal": replace(presets.titans(expansion=1.5, update_every=6, step_every=3), learner=learner.Orthogonal(inner=learner.Clamp(norm=0.2))),
     "read_before": replace(presets.titans(expansion=1.5, update_every=4, step_every=2), reads="before"),
 }

@@ -130,9 +130,9 @@ def world(
     initial = {name: w.to(dtype) + 0.3 * normal(*w.shape) for name, w in fresh.items()}
     if rule.learner.scale_max:
         tokens = replace(tokens, scales=gate(*lead, len(initial)))
-    if rule.transition == "gated":
+    if rule.anchor.transition == "gated":
         tokens = replace(tokens, transition=gate(*lead))
-    if rule.residual == "weights":
+    if rule.anchor.residual == "weights":
         tokens = replace(tokens, residual=gate(*lead))
     return World(rule=rule, initial=initial, tokens=tokens, lengths=torch.full((batch,), time), seed=seed)
 

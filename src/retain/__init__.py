@@ -2,6 +2,7 @@
 
 from importlib.metadata import version as _version
 
+from .core.rule import Anchor as Anchor
 from .core.rule import MemoryRule as MemoryRule
 from .core.state import MemoryState as MemoryState
 from .layers import RMS as RMS

@@ -17,6 +17,7 @@ import pytest
 import retain
 
 PUBLIC = [
+    "Anchor",
     "Gates",
     "MemoryRule",
     "MemoryState",

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from retain import MemoryRule, NeuralMemory, bias, learner, presets, retention, structure
+from retain import Anchor, MemoryRule, NeuralMemory, bias, learner, presets, retention, structure
 from retain.engines import Dual, Materialised, Recurrent, select
 from tests.streams import run, world
 from tests.tolerances import assert_near
@@ -29,7 +29,9 @@ def _rule(**clocks: object) -> MemoryRule:
     return replace(rule, **clocks)  # pyright: ignore[reportArgumentType]
 
 
-@pytest.mark.parametrize("clocks", [{}, {"step_every": 1}, {"update_every": None}, {"reads": "before"}, {"transition": "gated"}], ids=str)
+@pytest.mark.parametrize(
+    "clocks", [{}, {"step_every": 1}, {"update_every": None}, {"reads": "before"}, {"anchor": Anchor(transition="gated")}], ids=str
+)
 @pytest.mark.parametrize("calls", [None, [[4, 4], [1, 1], [5, 5]], [[1, 1]] * 10, [[2, 5], [8, 3]]], ids=["whole", "cut", "single", "ragged"])
 def test_the_materialised_engine_is_the_oracle(clocks: dict[str, object], calls: list[list[int]] | None) -> None:
     here = world(_rule(**clocks), 1, pairs=2)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from retain.core.contracts import AbstractLearner, AbstractLinearLearner, AbstractStructure
-from retain.core.rule import MemoryRule
+from retain.core.rule import Anchor, MemoryRule
 from retain.core.state import MemoryState
 from retain.engines import Trail
 from retain.layers import RMS, Gates, NeuralMemory, Output, Projections
@@ -139,8 +139,7 @@ def _rule(given: Arguments) -> MemoryRule:
         learner=_learner(given),
         update_every=given.batch_size,
         step_every=given.chunk_size,
-        transition="gated" if given.gated_transition else "full",
-        residual="weights" if given.accept_weight_residual else "none",
+        anchor=Anchor(transition="gated" if given.gated_transition else "full", residual="weights" if given.accept_weight_residual else "none"),
     )
 
 

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .shapes import Params
+from .untraced import untraced
 
 if TYPE_CHECKING:
     from .rule import MemoryRule
@@ -234,7 +235,7 @@ class AbstractEngine(ABC):
         if lengths is not None:
             longest = int(lengths.max())
             lengths = None if bool((lengths == longest).all()) else lengths
-        y, after, surprise = self.advance(rule, tokens if longest == tokens.time else tokens.map(lambda x: x[:, :longest]), state, lengths)
+        y, after, surprise = untraced(self.advance)(rule, tokens if longest == tokens.time else tokens.map(lambda x: x[:, :longest]), state, lengths)
         return _lengthen(y, tokens.time), after, _lengthen(surprise, tokens.time)
 
 

@@ -12,6 +12,34 @@ from .trees import each, stretch
 
 
 @dataclass(frozen=True, kw_only=True)
+class Anchor:
+    r"""The point $W^*$ where gradients are taken: how it moves, and what is added to it.
+
+    Args:
+        transition: What becomes of the memory at a boundary: ``"full"`` goes on with the newest weights $W$, ``"gated"`` with $W^* + g\,(W - W^*)$, where $g$
+            is a gate and $W^*$ the anchor so far. The token at the boundary reads what comes of it. Source of the latter: titans-pytorch.
+        residual: What is added to the anchor where gradients are taken: ``"none"``, or ``"weights"``, $g$ times the weights of another memory, where $g$
+            is a gate of the step. A token's surprise is that at the anchor itself. Source of the latter: titans-pytorch.
+
+    Raises:
+        ValueError: There is no such transition or residual.
+
+    Examples:
+        >>> Anchor(transition="gated").residual
+        'none'
+    """
+
+    transition: Literal["full", "gated"] = "full"
+    residual: Literal["none", "weights"] = "none"
+
+    def __post_init__(self) -> None:
+        if self.transition not in ("full", "gated"):
+            raise ValueError(f"transition must be 'full' or 'gated', got {self.transition!r}.")
+        if self.residual not in ("none", "weights"):
+            raise ValueError(f"residual must be 'none' or 'weights', got {self.residual!r}.")
+
+
+@dataclass(frozen=True, kw_only=True)
 class MemoryRule:
     r"""The four choices of a memory, and its clocks.
 
@@ -30,13 +58,10 @@ class MemoryRule:
         update_every: Tokens between two boundaries, at which the point where gradients are taken moves to the newest weights; None never moves it.
         step_every: Tokens that make one inner step; divides ``update_every``.
         reads: Whether a token reads the memory after or before its own step.
-        transition: What becomes of the memory at a boundary: ``"full"`` goes on with the newest weights $W$, ``"gated"`` with $W^* + g\,(W - W^*)$, where $g$
-            is a gate and $W^*$ the anchor so far. The token at the boundary reads what comes of it. Source of the latter: titans-pytorch.
-        residual: What is added to the anchor where gradients are taken: ``"none"``, or ``"weights"``, $g$ times the weights of another memory, where $g$
-            is a gate of the step. A token's surprise is that at the anchor itself. Source of the latter: titans-pytorch.
+        anchor: How $W^*$ moves at a boundary, and what else has a part in the point where gradients are taken.
 
     Raises:
-        ValueError: A clock is not positive, or the clocks do not fit each other, the retention or the transition.
+        ValueError: A clock is not positive, or the clocks do not fit each other, the retention or the anchor.
 
     Examples:
         >>> from retain import MemoryRule, bias, learner, retention, structure
@@ -52,8 +77,7 @@ class MemoryRule:
     update_every: int | None = 64
     step_every: int = 1
     reads: Literal["after", "before"] = "after"
-    transition: Literal["full", "gated"] = "full"
-    residual: Literal["none", "weights"] = "none"
+    anchor: Anchor = Anchor()
 
     def __post_init__(self) -> None:
         if self.step_every < 1:
@@ -66,17 +90,13 @@ class MemoryRule:
             )
         if self.reads not in ("after", "before"):
             raise ValueError(f"reads must be 'after' or 'before', got {self.reads!r}.")
-        if self.transition not in ("full", "gated"):
-            raise ValueError(f"transition must be 'full' or 'gated', got {self.transition!r}.")
-        if self.transition == "gated" and (
+        if self.anchor.transition == "gated" and (
             self.update_every is None or not isinstance(self.retention, (AbstractScalarRetention, AbstractChannelRetention))
         ):
             raise ValueError(
                 "transition='gated' needs boundaries, and a retention that exposes what it keeps as it is; got "
                 f"update_every={self.update_every} and {type(self.retention).__name__}."
             )
-        if self.residual not in ("none", "weights"):
-            raise ValueError(f"residual must be 'none' or 'weights', got {self.residual!r}.")
         refusal = self.retention.why_not(self.update_every)
         if refusal is not None:
             raise ValueError(refusal)
@@ -84,7 +104,7 @@ class MemoryRule:
     def gradient_point(self, anchor: Params, step: Step, beside: Params | None) -> Params:
         """The weights at which the gradients of a step are taken, given those exposed at the last boundary and those of the other memory."""
         point = self.retention.gradient_point(anchor, step)
-        if self.residual == "none":
+        if self.anchor.residual == "none":
             return point
         if beside is None or step.residual is None:
             raise ValueError("residual='weights' needs the weights of another memory in the state and a `residual` gate with each token.")

@@ -77,7 +77,7 @@ class MemoryState:
         moments = tuple(each(torch.zeros_like, accumulator) for _ in range(rule.learner.moments))
         width, some = rule.structure.company(initial), next(iter(initial.values()))
         context = some.new_zeros(batch, rule.step_every, some.shape[0], width) if width else None
-        beside = each(torch.zeros_like, anchor) if rule.residual == "weights" else None
+        beside = each(torch.zeros_like, anchor) if rule.anchor.residual == "weights" else None
         clock = torch.zeros(batch, dtype=torch.long)
         return cls(anchor=anchor, accumulator=accumulator, moments=moments, clock=clock, beside=beside, context=context)
 

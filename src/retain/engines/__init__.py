@@ -6,4 +6,5 @@ from .materialised import Materialised as Materialised
 from .recurrent import Recurrent as Recurrent
 from .select import select as select
 from .trail import Trail as Trail
+from .trail import folded as folded
 from .trail import in_steps as in_steps

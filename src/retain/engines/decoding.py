@@ -58,7 +58,7 @@ def decode(rule: MemoryRule, tokens: Tokens, state: MemoryState, tile: int, back
         return tokens_first(y, heads), replace(state, clock=clock, pending=pending), surprise
     states = fold(states, cells, after[:, :, : len(states)], after[:, :, len(states) :])
     if rule.update_every is not None and int(clock[0]) % rule.update_every == 0:
-        if rule.transition == "gated":
+        if rule.anchor.transition == "gated":
             states[0] = part_way(anchor, states[0], None if tokens.transition is None else tokens.transition[:, 0].flatten())
             y = rule.structure.read(Plain(states[0]), q) if rule.reads == "after" else y
         states = cut_rows(torch.ones_like(clock, dtype=torch.bool), states) if backprop == "segment" else states

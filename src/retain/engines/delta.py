@@ -50,7 +50,7 @@ class Delta(AbstractEngine):
             return f"delta needs a memory that is one matrix; {type(rule.structure).__name__} is not."
         if rule.update_every != 1:
             return f"delta takes each gradient at the newest memory, update_every=1; this rule has {rule.update_every}."
-        if rule.residual == "weights":
+        if rule.anchor.residual == "weights":
             return "delta takes each gradient at the newest memory; with residual='weights' another memory's weights are added to it."
         if not isinstance(rule.bias, AbstractAffineBias):
             return f"delta needs a bias whose gradient is affine in the prediction; that of {type(rule.bias).__name__} is not."

@@ -54,7 +54,7 @@ class Dual(AbstractEngine):
             return f"dual needs a learner that is linear in the gradients; {type(rule.learner).__name__} is not."
         if not isinstance(rule.retention, AbstractScalarRetention):
             return f"dual needs retention that multiplies the whole memory by one number; {type(rule.retention).__name__} does not."
-        if rule.residual == "weights":
+        if rule.anchor.residual == "weights":
             return "dual takes all gradients of a segment at one point; with residual='weights' each step has a point of its own."
         if rule.retention.grad_at == "decayed":
             return "dual takes all gradients of a segment at one point; gradients at the decayed memory are taken at another point for each token."
@@ -190,7 +190,7 @@ class _Work:
         rule, moved = self.rule, moves_anchor(self.rule, self.state, self.layout, tile)
         if not bool(moved.any()):
             return anchor, states, y
-        if rule.transition == "gated":
+        if rule.anchor.transition == "gated":
             states = [pick_rows(moved, [part_way(anchor, states[0], gate)], [states[0]])[0], *states[1:]]
             y = y if rule.reads == "before" else self._read_again(moved, last, states[0], q, y)
         states = cut_rows(moved, states) if self.backprop == "segment" else states

@@ -85,7 +85,7 @@ class Materialised(AbstractEngine):
                 losses.append(per_token(loss, here.k.shape[3]))
                 moved = moves_anchor(rule, state, layout, tile)
                 if bool(moved.any()):
-                    if rule.transition == "gated":
+                    if rule.anchor.transition == "gated":
                         gate = None if here.transition is None else here.transition[:, -1].flatten()
                         states = [pick_rows(moved, [part_way(anchor, states[0], gate)], states[:1])[0], *states[1:]]
                     if self.backprop == "segment":

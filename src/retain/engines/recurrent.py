@@ -81,7 +81,7 @@ class Recurrent(AbstractEngine):
             update = pick(ended, each(torch.zeros_like, update), update)
             touched = touched & ~ended
             rates, written = (torch.where(ended.to(x.device)[:, None], torch.zeros_like(x), x) for x in (rates, written))
-            if rule.transition == "gated":
+            if rule.anchor.transition == "gated":
                 accumulator = pick(
                     real & _divides(rule.update_every, clock),
                     part_way(anchor, accumulator, None if stream.transition is None else stream.transition[:, t]),

@@ -74,7 +74,7 @@ def pending_after(joined: Joined, count: Tensor, factors: Mapping[str, tuple[Ten
 def tile_of(rule: MemoryRule, wanted: int) -> int:
     """The largest tile of whole steps, no larger than wanted, that cuts a segment into equal parts."""
     whole, every = rule.update_every, rule.step_every
-    if rule.residual == "weights":
+    if rule.anchor.residual == "weights":
         return every  # whose gradients have a point of their own
     largest = max(1, wanted // every) * every
     if whole is None:

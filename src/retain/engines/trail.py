@@ -54,7 +54,7 @@ def in_steps(
         raise ValueError(f"two memories beside each other begin their steps at the same tokens; these begin them at {beside.cuts} and {cuts}.")
     if not tokens.time:
         return *engine.run(rule, tokens, state, lengths), Trail(cuts=cuts, weights=())
-    state, weights, outputs, surprises = _folded(engine, rule, state), [], [], []
+    state, weights, outputs, surprises = folded(engine, rule, state), [], [], []
     for i, (start, stop) in enumerate(pairwise(cuts)):
         weights.append(rule.retention.expose(state.accumulator))
         here = state if beside is None else replace(state, beside=beside.weights[i])
@@ -71,7 +71,7 @@ def _cuts(rule: MemoryRule, clock: Tensor, lengths: Tensor, time: int) -> tuple[
     return tuple(sorted({0, time, *begins.any(0).nonzero().flatten().tolist()}))
 
 
-def _folded(engine: AbstractEngine, rule: MemoryRule, state: MemoryState) -> MemoryState:
+def folded(engine: AbstractEngine, rule: MemoryRule, state: MemoryState) -> MemoryState:
     """The state with each whole step of the tokens that wait in its accumulator."""
     if state.pending is None or bool((state.pending.count < rule.step_every).all()):
         return state

@@ -84,7 +84,7 @@ class GateMap(nn.Module):
         retain = {"none": 0, "head": 1, "channel": head_dim}[rule.retention.gate]
         scales = len(rule.structure.init(1, head_dim, head_dim)) if rule.learner.scale_max else 0
         self.scale_max = rule.learner.scale_max
-        self.widths = (pairs, rule.learner.moments, rule.learner.mixed, scales, retain, int(rule.residual == "weights"))
+        self.widths = (pairs, rule.learner.moments, rule.learner.mixed, scales, retain, int(rule.anchor.residual == "weights"))
         self.weight = nn.Parameter(torch.randn(heads * sum(self.widths), dim) * 0.02 * min(1.0, (64 / dim) ** 0.5))
         lr = gates.lr or 0.5 / (pairs * (rule.update_every or 64))
         starts = (gates.logit(lr), gates.logit(gates.momentum), 0.0, 0.0, gates.logit(gates.forget / gates.most_forgotten), -2.0)
@@ -94,7 +94,7 @@ class GateMap(nn.Module):
         if self.pool is not None:
             nn.init.zeros_(self.pool.weight)
             nn.init.zeros_(self.pool.bias)
-        self.transition = nn.Parameter(torch.tensor(-5.0)) if rule.transition == "gated" else None
+        self.transition = nn.Parameter(torch.tensor(-5.0)) if rule.anchor.transition == "gated" else None
 
     @property
     def pooled(self) -> int:

@@ -12,11 +12,12 @@ from typing_extensions import Unpack
 
 from retain.core.contracts import AbstractEngine
 from retain.core.errors import StateMismatch
+from retain.core.reader import Plain
 from retain.core.rule import MemoryRule
-from retain.core.shapes import Stream, TokenMask
+from retain.core.shapes import Params, Stream, TokenMask
 from retain.core.state import MemoryState
 from retain.core.tokens import Tokens
-from retain.engines import Trail, in_steps, select
+from retain.engines import Materialised, Trail, folded, in_steps, select
 from retain.memory import presets
 
 from .gates import Gates
@@ -90,7 +91,15 @@ class NeuralMemory(nn.Module):
         """The state before the first token of ``batch`` streams: the learnt initial memory in every row, in float32 or better."""
         weights = {name: w.to(torch.promote_types(w.dtype, torch.float32)) for name, w in self.initial.items()}
         heads = {name: w.expand(self.heads, *w.shape[1:]) for name, w in weights.items()}
-        return MemoryState.start(self.rule, heads, batch)
+        like, buffers = self.gates.weight, {}
+        if self.projections.projections.values == "next":
+            buffers["ahead"] = like.new_zeros(batch, self.heads, self.head_dim + 1)
+        tail = self.projections.tail(batch)
+        if tail is not None:
+            buffers["tail"] = tail
+        if self.gates.pooled:
+            buffers["gates"] = like.new_zeros(batch, self.gates.pooled)
+        return replace(MemoryState.start(self.rule, heads, batch), buffers=buffers)
 
     def share_initial(self) -> NeuralMemory:
         """Give all heads one initial memory, their mean as it is now, to learn together; returns the layer."""
@@ -100,12 +109,41 @@ class NeuralMemory(nn.Module):
 
     def reset(self, state: MemoryState, rows: Tensor) -> MemoryState:
         """``state`` with the rows of a mask [batch] back at the start of their streams."""
-        state = self._with_buffers(state)
-        return MemoryState.where(rows, self._with_buffers(self.start(state.batch)), state)
+        return MemoryState.where(rows, self.start(state.batch), state)
 
     def write_cost(self, x: Stream) -> Tensor:
         """How open the learning and forgetting gates stand on these tokens, from 0 to 2: a scalar to add to the outer loss (ours, not the papers')."""
         return self.gates.cost(self.projections.views(x, (x, x))[1])
+
+    def weights(self, state: MemoryState) -> Params:
+        """The weights with which the memory would answer now, those of its last whole step: each [batch, heads, ...]."""
+        return self.rule.retention.expose(folded(Materialised(), self.rule, state).accumulator)
+
+    def retrieve(self, x: Stream, weights: Params, tail: Tensor | None = None, *, mask: TokenMask | None = None) -> tuple[Tensor, Tensor | None]:
+        r"""What a memory that stands still answers: $M^*(q_t)$, a forward pass without update. Source: Titans equations 15 and 21.
+
+        Args:
+            x: Tokens [batch, time, dim].
+            weights: Those of the memory at some earlier time; see ``weights``.
+            tail: The tail of the convolution that the call before this one left behind; None at the start of a stream.
+            mask: True where there is a token [batch, time].
+
+        Returns:
+            Answers [batch, time, dim], zero where there is no token, and the tail of the convolution.
+
+        Raises:
+            ValueError: Tokens of this memory see each other, so that none can be read by itself.
+        """
+        if self.rule.structure.company(weights):
+            raise ValueError(
+                f"{type(self.rule.structure).__name__} reads tokens together with those that read the same memory; it cannot stand still."
+            )
+        rows = Rows.of(x, mask, None)
+        x_rows = rows.gather(x)
+        views = self.projections.views(x_rows, (x_rows, x_rows))
+        q, _, _, tail = self.projections(views, tail, rows.lengths)
+        y = self.rule.structure.read(Plain(weights), q.to(next(iter(weights.values())).dtype).transpose(1, 2)).transpose(1, 2)
+        return rows.scatter(self.output(y, views[0])), tail
 
     def forward(
         self,
@@ -159,9 +197,9 @@ class NeuralMemory(nn.Module):
         for name, per_token in (("write_mask", write_mask), ("emphasis", emphasis)):
             if per_token is not None and per_token.shape != x.shape[:2]:
                 raise ValueError(f"{name} has one entry for each token, [batch, time] = {list(x.shape[:2])}; got {list(per_token.shape)}.")
-        if (beside is None) == (self.rule.residual == "weights"):
+        if (beside is None) == (self.rule.anchor.residual == "weights"):
             raise ValueError(
-                f"beside= goes with residual='weights' and with nothing else: the rule has residual={self.rule.residual!r}, and beside= is "
+                f"beside= goes with residual='weights' and with nothing else: the rule has residual={self.rule.anchor.residual!r}, and beside= is "
                 f"{'missing. Call the other memory with return_weights=True' if beside is None else 'given'}."
             )
         rows = Rows.of(x, mask, cu_seqlens)
@@ -199,18 +237,6 @@ class NeuralMemory(nn.Module):
         tokens = Tokens(**given, write=writes, visible=None if state.context is None else own)
         buffers = {name: buffer for name, buffer in (("ahead", ahead), ("tail", tail), ("gates", sums)) if buffer is not None}
         return tokens, buffers
-
-    def _with_buffers(self, state: MemoryState) -> MemoryState:
-        """The state with the buffers that it will have once it has read something: all zero at the start of a stream."""
-        if state.buffers:
-            return state
-        like, conv = self.gates.weight, self.projections.conv
-        sizes = {
-            "ahead": (self.heads, self.head_dim + 1) if self.projections.projections.values == "next" else None,
-            "tail": None if conv is None else (conv.width - 1, conv.weight.shape[1]),
-            "gates": (self.gates.pooled,) if self.gates.pooled else None,
-        }
-        return replace(state, buffers={name: like.new_zeros(state.batch, *size) for name, size in sizes.items() if size is not None})
 
     def _checked(self, state: MemoryState | None, batch: int) -> MemoryState:
         if state is None:

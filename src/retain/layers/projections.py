@@ -92,6 +92,10 @@ class ProjectionMap(nn.Module):
             self.conv.weight[: width - 1, :inner] = kernel
             self.conv.weight[1:, inner : 2 * inner] = kernel
 
+    def tail(self, batch: int) -> Tensor | None:
+        """The tail of the convolution at the start of a stream, if there is one."""
+        return None if self.conv is None else self.conv.weight.new_zeros(batch, self.conv.width - 1, self.conv.weight.shape[1])
+
     def views(self, x: Tensor, store: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
         """What is read with, what keys and gates are made of, and what values are made of."""
         if self.norm_read is None or self.norm_write is None:

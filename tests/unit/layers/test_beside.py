@@ -8,13 +8,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from retain import Gates, MemoryRule, NeuralMemory, presets
+from retain import Anchor, Gates, MemoryRule, NeuralMemory, presets
 from tests.samples import DIM, stream
 from tests.tolerances import GRADIENTS, assert_near
 
 
 def _rule(residual: str) -> MemoryRule:
-    return replace(presets.titans(expansion=1.5, update_every=6, step_every=3), residual=residual)  # pyright: ignore[reportArgumentType]
+    return replace(presets.titans(expansion=1.5, update_every=6, step_every=3), anchor=Anchor(residual=residual))  # pyright: ignore[reportArgumentType]
 
 
 def _pair(engine: str = "auto", below: str = "auto") -> tuple[NeuralMemory, NeuralMemory]:

@@ -46,7 +46,7 @@ class NormResidual(AbstractStructure):
         if key_dim != value_dim:
             raise ValueError(f"NormResidual adds its input to its output, so keys and values must be equally wide, got {key_dim} and {value_dim}.")
         fresh = self.inner.init(heads, key_dim, value_dim, generator)
-        start = {n: w if bool(w.any()) else torch.randn(w.shape, generator=generator) * w.shape[-2] ** -0.5 for n, w in fresh.items()}
+        start = {n: w if w.is_meta or bool(w.any()) else torch.randn(w.shape, generator=generator) * w.shape[-2] ** -0.5 for n, w in fresh.items()}
         return {**start, "gain": torch.zeros(heads, value_dim)}
 
     def read(self, weights: AbstractReader, x: Tensor) -> Tensor:

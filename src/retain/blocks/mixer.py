@@ -1,0 +1,125 @@
+"""What the blocks have in common: tokens in, tokens out, and a state that goes along."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from retain.core.state import MemoryState
+from retain.core.untraced import untraced
+from retain.layers import NeuralMemory
+from retain.layers.feed_forward import FeedForward
+
+from .state import BlockState
+
+
+class AbstractMixer(nn.Module, ABC):
+    """The half of a block in which tokens meet: in a memory, in attention, or in both."""
+
+    @abstractmethod
+    def start(self, batch: int) -> BlockState:
+        """The state before the first token of ``batch`` streams."""
+
+    @abstractmethod
+    def forward(self, x: Tensor, state: BlockState, lengths: Tensor, write: bool = True) -> tuple[Tensor, BlockState]:
+        """The answers [batch, time, dim] to normalised tokens of which row b has ``lengths[b]``, and the state behind them.
+
+        What comes out behind a row's last token means nothing. With ``write=False`` no memory takes a step; all else goes on as usual.
+        """
+
+    def write_cost(self, x: Tensor) -> Tensor:
+        """How open the gates of its memories stand on these tokens: a scalar."""
+        return x.new_zeros(())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gating:
+    r"""$y \otimes m$: how a memory's answer meets attention's. Both are normalised with learnt gains first, as the paper's experiments do.
+
+    Source: Titans equations 25 and 28 (a non-linear gating that is not spelled out).
+
+    Args:
+        kind: ``"sigmoid"``: $y \odot \sigma(m)$. ``"silu"``: $y \odot \mathrm{silu}(m)$. ``"add"``: $y + m$, which lets a memory speak where attention has
+            nothing to say (ours).
+
+    Examples:
+        >>> gate = Gating().build(4)
+        >>> gate(torch.ones(1, 1, 4), torch.zeros(1, 1, 4))
+        tensor([[[0.5000, 0.5000, 0.5000, 0.5000]]], grad_fn=<MulBackward0>)
+    """
+
+    kind: Literal["sigmoid", "silu", "add"] = "sigmoid"
+
+    def build(self, dim: int) -> GatingMap:
+        """The module, with slow weights of its own."""
+        return GatingMap(self, dim)
+
+
+class GatingMap(nn.Module):
+    """The slow weights of ``Gating``."""
+
+    def __init__(self, spec: Gating, dim: int) -> None:
+        super().__init__()
+        self.spec = spec
+        self.norm_y, self.norm_m = nn.RMSNorm(dim, eps=1e-6), nn.RMSNorm(dim, eps=1e-6)
+
+    def forward(self, y: Tensor, m: Tensor) -> Tensor:
+        """Both [batch, time, dim]."""
+        y, m = self.norm_y(y), self.norm_m(m)
+        if self.spec.kind == "add":
+            return y + m
+        return y * (torch.sigmoid(m) if self.spec.kind == "sigmoid" else F.silu(m))
+
+
+def remember(memory: NeuralMemory, x: Tensor, state: MemoryState, real: Tensor | None, write: bool) -> tuple[Tensor, MemoryState]:
+    """A memory's answers to the tokens that are ``real`` [batch, time]; None means all are."""
+    never = None if write else torch.zeros(x.shape[:2], dtype=torch.bool, device=x.device)
+    y, after, *_ = memory(x, state, mask=real, write_mask=never)
+    return y, after
+
+
+def real_tokens(x: Tensor, lengths: Tensor) -> Tensor | None:
+    """Which tokens are there [batch, time], if not all are."""
+    return None if bool((lengths == x.shape[1]).all()) else (torch.arange(x.shape[1]) < lengths[:, None]).to(x.device)
+
+
+def persistent_tokens(count: int, dim: int) -> nn.Parameter | None:
+    """Learnt tokens that stand before every stream (Titans equation 19), of the size of normalised ones."""
+    return nn.Parameter(torch.randn(count, dim)) if count else None
+
+
+class Block(nn.Module):
+    r"""$x \leftarrow x + \mathrm{mixer}(\mathrm{norm}(x))$, $x \leftarrow x + \mathrm{SwiGLU}(\mathrm{norm}(x))$.
+
+    Args:
+        mixer: Where tokens meet.
+        dim: Width of the stream.
+        hidden: Width inside the token-wise half.
+
+    Examples:
+        >>> from retain.blocks import LMM
+        >>> block = Block(LMM(NeuralMemory(8)), 8, 16)
+        >>> y, state = block(torch.randn(1, 5, 8), block.start(1), torch.tensor([5]))
+        >>> y.shape
+        torch.Size([1, 5, 8])
+    """
+
+    def __init__(self, mixer: AbstractMixer, dim: int, hidden: int) -> None:
+        super().__init__()
+        self.norm, self.norm_up = nn.RMSNorm(dim, eps=1e-6), nn.RMSNorm(dim, eps=1e-6)
+        self.mixer, self.feed_forward = mixer, FeedForward(dim, hidden)
+
+    def start(self, batch: int) -> BlockState:
+        """The state before the first token of ``batch`` streams."""
+        return self.mixer.start(batch)
+
+    def forward(self, x: Tensor, state: BlockState, lengths: Tensor, write: bool = True) -> tuple[Tensor, BlockState]:
+        """The stream [batch, time, dim] with this block's shares added, and the state behind it."""
+        y, after = untraced(self.mixer)(self.norm(x), state, lengths, write)
+        x = x + y
+        return x + self.feed_forward(self.norm_up(x)), after

@@ -1,0 +1,85 @@
+"""What a model is made of, as transformers keeps it."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, get_args
+
+from transformers import PreTrainedConfig
+
+BlockName = Literal["mac", "mag", "mal", "lmm", "memory_before_attention", "sliding_window"]
+"""The blocks that a model can be made of; see ``retain.blocks``."""
+
+
+class RetainConfig(PreTrainedConfig):
+    r"""A stack of blocks around memories.
+
+    Args:
+        vocab_size: Tokens.
+        hidden_size: Width of the stream.
+        intermediate_size: Width inside the token-wise halves; None is about 8/3 of ``hidden_size``.
+        num_hidden_layers: Blocks.
+        num_attention_heads: Query heads of each attention.
+        num_key_value_heads: Its key and value heads; None has as many.
+        block: ``"mac"``, ``"mag"``, ``"mal"``, ``"lmm"``, ``"memory_before_attention"`` or ``"sliding_window"``, or a list with one name a layer.
+        attention: ``"softmax"``, or titans-pytorch's ``"nested"`` or ``"implicit_mlp"``, which know neither persistent tokens nor MAC.
+        window: Tokens in attention's sight; in MAC the length of a segment.
+        persistent_tokens: Learnt tokens before every stream, for each block.
+        memory: The memories, as ``retain.models.memory.memory_from`` reads them.
+        gating: How MAC and MAG join memory and attention: ``"sigmoid"``, ``"silu"`` or ``"add"``.
+        rope_theta: Base of the rotary wavelengths.
+        write_cost: How much of the memories' gates' openness is added to the loss (ours, not the papers').
+        initializer_range: Standard deviation of the embedding at the start.
+
+    Raises:
+        ValueError: A block, a gating or a size makes no sense; the message names it.
+
+    Examples:
+        >>> RetainConfig(vocab_size=64, hidden_size=16, num_hidden_layers=2, num_attention_heads=2, block=["mag", "lmm"], window=8).blocks
+        ['mag', 'lmm']
+    """
+
+    __no_type_check__ = True  # its __init__ takes what transformers' own configurations take, too
+    model_type = "retain"
+    keys_to_ignore_at_inference = ["past_key_values"]  # noqa: RUF012
+
+    vocab_size: int = 256
+    hidden_size: int = 256
+    intermediate_size: int | None = None
+    num_hidden_layers: int = 4
+    num_attention_heads: int = 4
+    num_key_value_heads: int | None = None
+    block: str | list[str] = "mac"
+    attention: str = "softmax"
+    window: int = 64
+    persistent_tokens: int = 4
+    memory: dict[str, Any] | None = None
+    gating: str = "sigmoid"
+    rope_theta: float = 10_000.0
+    write_cost: float = 0.0
+    initializer_range: float = 0.5
+    use_cache: bool = True
+    tie_word_embeddings: bool = False
+    pad_token_id: int | None = None
+    bos_token_id: int | None = None
+    eos_token_id: int | list[int] | None = None
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        unknown = sorted(set(self.blocks) - set(get_args(BlockName)))
+        if unknown:
+            raise ValueError(f"there is no block {', '.join(map(repr, unknown))}; choose among {', '.join(get_args(BlockName))}.")
+        if len(self.blocks) != self.num_hidden_layers:
+            raise ValueError(f"block names {len(self.blocks)} blocks, and num_hidden_layers is {self.num_hidden_layers}.")
+        if self.attention not in ("softmax", "nested", "implicit_mlp"):
+            raise ValueError(f"attention must be 'softmax', 'nested' or 'implicit_mlp', got {self.attention!r}.")
+        if self.attention != "softmax" and (self.persistent_tokens or "mac" in self.blocks):
+            raise ValueError(f"attention={self.attention!r} knows neither persistent tokens nor MAC; set persistent_tokens=0 and another block.")
+        if self.gating not in ("sigmoid", "silu", "add"):
+            raise ValueError(f"gating must be 'sigmoid', 'silu' or 'add', got {self.gating!r}.")
+        if self.hidden_size % self.num_attention_heads:
+            raise ValueError(f"num_attention_heads must divide hidden_size, got {self.num_attention_heads} and {self.hidden_size}.")
+        super().__post_init__(**kwargs)
+
+    @property
+    def blocks(self) -> list[str]:
+        """The name of each layer's block."""
+        return [self.block] * self.num_hidden_layers if isinstance(self.block, str) else list(self.block)
