@@ -7,7 +7,6 @@ import json
 import os
 import tempfile
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -16,8 +15,7 @@ from torch import Tensor
 
 from .core.errors import DamagedStateFile, ForeignState, NotAStateFile, UnsupportedStateVersion
 from .core.rule import MemoryRule
-from .core.state import MemoryState, Pending
-from .core.tokens import Tokens
+from .core.state import MemoryState
 
 FORMAT = "retain.memory-state"
 VERSION = "1"
@@ -107,7 +105,7 @@ def load_state(path: str | os.PathLike[str], rule: MemoryRule) -> MemoryState:
         raise ForeignState(
             f"{path} was written under another rule and means nothing under this one.\n  written under: {header['rule']}\n  asked for:     {rule!r}"
         )
-    return _state(tensors)
+    return MemoryState.of(tensors)
 
 
 def _checksum(header: dict[str, str], tensors: dict[str, Tensor]) -> str:
@@ -126,29 +124,3 @@ def _header(data: bytes) -> dict[str, str] | None:
     except (ValueError, KeyError, TypeError):
         return None
     return dict(metadata) if isinstance(metadata, dict) else None
-
-
-def _state(tensors: dict[str, Tensor]) -> MemoryState:
-    tree: dict[str, Any] = {}
-    for path, tensor in tensors.items():
-        *branches, leaf = path.split("/")
-        at = tree
-        for branch in branches:
-            at = at.setdefault(branch, {})
-        at[leaf] = tensor
-    moments = tree.get("moments", {})
-    pending = None
-    if "pending" in tree:
-        waiting = tree["pending"]
-        factors = {name: tuple(parts[str(i)] for i in range(len(parts))) for name, parts in waiting.get("factors", {}).items()}
-        pending = Pending(tokens=Tokens(**waiting["tokens"]), count=waiting["count"], factors=factors, composition=waiting.get("composition"))
-    return MemoryState(
-        anchor=tree["anchor"],
-        accumulator=tree["accumulator"],
-        moments=tuple(moments[str(i)] for i in range(len(moments))),
-        clock=tree["clock"],
-        pending=pending,
-        beside=tree.get("beside"),
-        context=tree.get("context"),
-        buffers=tree.get("buffers", {}),
-    )

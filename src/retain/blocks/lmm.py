@@ -41,5 +41,5 @@ class LMM(AbstractMixer):
         y, after = remember(self.memory, x, state.memories["memory"], real_tokens(x, lengths), write)
         return y, BlockState(memories={"memory": after})
 
-    def write_cost(self, x: Tensor) -> Tensor:
-        return self.memory.write_cost(x)
+    def openness(self, x: Tensor) -> Tensor:
+        return self.memory.openness(x)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from torch import Tensor, nn
+from torch import Tensor
 
-from retain.layers import NeuralMemory
+from retain.layers import RMS, NeuralMemory
 from retain.layers.attention import AbstractAttention
 
 from .mixer import AbstractMixer, persistent_tokens, real_tokens, remember
@@ -33,7 +33,7 @@ class MemoryBeforeAttention(AbstractMixer):
 
     def __init__(self, memory: NeuralMemory, attention: AbstractAttention, *, persistent: int = 0) -> None:
         super().__init__()
-        self.memory, self.attention, self.norm = memory, attention, nn.RMSNorm(memory.dim, eps=1e-6)
+        self.memory, self.attention, self.norm = memory, attention, RMS().build(memory.dim)
         self.persistent = persistent_tokens(persistent, memory.dim)
 
     def start(self, batch: int) -> BlockState:
@@ -44,5 +44,5 @@ class MemoryBeforeAttention(AbstractMixer):
         y, sights = self.attention(self.norm(x + m), state.sights, lengths, self.persistent)
         return m + y, BlockState(memories={"memory": memory}, sights=sights)
 
-    def write_cost(self, x: Tensor) -> Tensor:
-        return self.memory.write_cost(x)
+    def openness(self, x: Tensor) -> Tensor:
+        return self.memory.openness(x)

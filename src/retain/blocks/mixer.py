@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from retain.core.state import MemoryState
 from retain.core.untraced import untraced
-from retain.layers import NeuralMemory
+from retain.layers import RMS, NeuralMemory
 from retain.layers.feed_forward import FeedForward
 
 from .state import BlockState
@@ -32,9 +32,9 @@ class AbstractMixer(nn.Module, ABC):
         What comes out behind a row's last token means nothing. With ``write=False`` no memory takes a step; all else goes on as usual.
         """
 
-    def write_cost(self, x: Tensor) -> Tensor:
-        """How open the gates of its memories stand on these tokens: a scalar."""
-        return x.new_zeros(())
+    def openness(self, x: Tensor) -> Tensor:
+        """How open the gates of its memories stand on each of these tokens [batch, time]."""
+        return x.new_zeros(x.shape[:2])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +66,7 @@ class GatingMap(nn.Module):
     def __init__(self, spec: Gating, dim: int) -> None:
         super().__init__()
         self.spec = spec
-        self.norm_y, self.norm_m = nn.RMSNorm(dim, eps=1e-6), nn.RMSNorm(dim, eps=1e-6)
+        self.norm_y, self.norm_m = RMS().build(dim), RMS().build(dim)
 
     def forward(self, y: Tensor, m: Tensor) -> Tensor:
         """Both [batch, time, dim]."""
@@ -104,22 +104,28 @@ class Block(nn.Module):
     Examples:
         >>> from retain.blocks import LMM
         >>> block = Block(LMM(NeuralMemory(8)), 8, 16)
-        >>> y, state = block(torch.randn(1, 5, 8), block.start(1), torch.tensor([5]))
+        >>> y, state, cost = block(torch.randn(1, 5, 8), None, torch.tensor([5]))
         >>> y.shape
         torch.Size([1, 5, 8])
     """
 
     def __init__(self, mixer: AbstractMixer, dim: int, hidden: int) -> None:
         super().__init__()
-        self.norm, self.norm_up = nn.RMSNorm(dim, eps=1e-6), nn.RMSNorm(dim, eps=1e-6)
+        self.norm, self.norm_up = RMS().build(dim), RMS().build(dim)
         self.mixer, self.feed_forward = mixer, FeedForward(dim, hidden)
 
     def start(self, batch: int) -> BlockState:
         """The state before the first token of ``batch`` streams."""
         return self.mixer.start(batch)
 
-    def forward(self, x: Tensor, state: BlockState, lengths: Tensor, write: bool = True) -> tuple[Tensor, BlockState]:
-        """The stream [batch, time, dim] with this block's shares added, and the state behind it."""
-        y, after = untraced(self.mixer)(self.norm(x), state, lengths, write)
+    def forward(self, x: Tensor, state: BlockState | None, lengths: Tensor, write: bool = True) -> tuple[Tensor, BlockState, Tensor]:
+        """The stream [batch, time, dim] with this block's shares added, the state behind it, and in training how open its memories' gates stood
+        on each token [batch, time].
+
+        Without a state the streams begin here.
+        """
+        seen = self.norm(x)
+        y, after = untraced(self.mixer)(seen, untraced(self.start)(x.shape[0]) if state is None else state, lengths, write)
         x = x + y
-        return x + self.feed_forward(self.norm_up(x)), after
+        cost = untraced(self.mixer.openness)(seen) if self.training else x.new_zeros(x.shape[:2])
+        return x + self.feed_forward(self.norm_up(x)), after, cost

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -37,6 +37,33 @@ class BlockState:
             memories={name: memory.map(function) for name, memory in self.memories.items()},
             sights=tuple(sight.map(function) for sight in self.sights),
             tensors={name: function(tensor) for name, tensor in self.tensors.items()},
+        )
+
+    def named_tensors(self) -> Iterator[tuple[str, Tensor]]:
+        """Every tensor of the state with its path."""
+        for name, memory in self.memories.items():
+            yield from ((f"memories/{name}/{path}", tensor) for path, tensor in memory.tensors())
+        for i, sight in enumerate(self.sights):
+            yield from ((f"sights/{i}/{path}", tensor) for path, tensor in zip(sight._fields, sight, strict=True))
+        yield from ((f"tensors/{name}", tensor) for name, tensor in self.tensors.items())
+
+    @classmethod
+    def of(cls, named: Mapping[str, Tensor]) -> BlockState:
+        """The state with these tensors by their paths: the inverse of ``named_tensors``."""
+        memories: dict[str, dict[str, Tensor]] = {}
+        sights: dict[int, dict[str, Tensor]] = {}
+        tensors: dict[str, Tensor] = {}
+        for path, tensor in named.items():
+            kind, rest = path.split("/", 1)
+            if kind == "tensors":
+                tensors[rest] = tensor
+                continue
+            name, part = rest.split("/", 1)
+            (memories.setdefault(name, {}) if kind == "memories" else sights.setdefault(int(name), {}))[part] = tensor
+        return cls(
+            memories={name: MemoryState.of(parts) for name, parts in memories.items()},
+            sights=tuple(Sight(**sights[i]) for i in sorted(sights)),
+            tensors=tensors,
         )
 
     def detach(self) -> BlockState:

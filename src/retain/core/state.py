@@ -81,6 +81,31 @@ class MemoryState:
         clock = torch.zeros(batch, dtype=torch.long)
         return cls(anchor=anchor, accumulator=accumulator, moments=moments, clock=clock, beside=beside, context=context)
 
+    @classmethod
+    def of(cls, tensors: Mapping[str, Tensor]) -> MemoryState:
+        """The state with these tensors by their paths: the inverse of ``tensors``."""
+        tree: dict[str, Any] = {}
+        for path, tensor in tensors.items():
+            *branches, leaf = path.split("/")
+            at = tree
+            for branch in branches:
+                at = at.setdefault(branch, {})
+            at[leaf] = tensor
+        moments, waiting, pending = tree.get("moments", {}), tree.get("pending"), None
+        if waiting is not None:
+            factors = {name: tuple(parts[str(i)] for i in range(len(parts))) for name, parts in waiting.get("factors", {}).items()}
+            pending = Pending(tokens=Tokens(**waiting["tokens"]), count=waiting["count"], factors=factors, composition=waiting.get("composition"))
+        return cls(
+            anchor=tree["anchor"],
+            accumulator=tree["accumulator"],
+            moments=tuple(moments[str(i)] for i in range(len(moments))),
+            clock=tree["clock"],
+            pending=pending,
+            beside=tree.get("beside"),
+            context=tree.get("context"),
+            buffers=tree.get("buffers", {}),
+        )
+
     @property
     def batch(self) -> int:
         return self.clock.shape[0]

@@ -52,7 +52,7 @@ class Materialised(AbstractEngine):
             return tokens.v[:, :, :, 0], state, tokens.lr.sum(-1)
         joined, every = Joined.of(tokens, state, lengths), rule.step_every
         if bool((joined.lengths < every).all()):
-            return _wait(rule, tokens, state, joined)
+            return _wait(rule, state, joined)
         size = tile_of(rule, self.tile)
         layout = Layout(state.folded % (every if rule.update_every is None else size), joined.lengths, size)
         heads, count = tokens.k.shape[2], 1 + len(state.moments)
@@ -135,8 +135,9 @@ class _Reads:
         self.done = max(done, stop) - self.ahead
 
 
-def _wait(rule: MemoryRule, tokens: Tokens, state: MemoryState, joined: Joined) -> tuple[Tensor, MemoryState, Tensor]:
+def _wait(rule: MemoryRule, state: MemoryState, joined: Joined) -> tuple[Tensor, MemoryState, Tensor]:
     """Tokens that complete no step: they are answered, and put to those that wait."""
+    tokens = joined.tokens.map(lambda x: trim(x, joined.before, joined.time))  # with nothing behind a row's last one
     assert tokens.q is not None
     heads, (anchor, weights) = tokens.k.shape[2], (flat(part) for part in (state.anchor, rule.retention.expose(state.accumulator)))
     after = replace(state, clock=state.clock + joined.lengths - joined.before, pending=pending_after(joined, joined.lengths))

@@ -136,10 +136,10 @@ class GateMap(nn.Module):
         return gates, sums
 
     def cost(self, x: Tensor) -> Tensor:
-        """The mean openness of the learning and forgetting gates, each between 0 and 1, added up: a scalar."""
+        """The openness of the learning and forgetting gates at each token, each between 0 and 1 on average, added up [batch, time]."""
         lr, *_, retain, _ = self._logits(x).split([self.heads * w for w in self.widths], dim=-1)
-        cost = self._curve(lr).mean()
-        return cost + self._curve(retain).mean() if retain.shape[-1] else cost
+        cost = self._curve(lr).mean(-1)
+        return cost + self._curve(retain).mean(-1) if retain.shape[-1] else cost
 
     def _logits(self, x: Tensor) -> Tensor:
         exact = torch.promote_types(x.dtype, torch.float32)

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .attention import AbstractAttention
+from .norm import RMS
 from .window import Sight, Window
 
 
@@ -43,7 +44,7 @@ class ImplicitMLPAttention(AbstractAttention):
         self.to_q = nn.Linear(dim, heads * widths[0], bias=False)
         self.to_k = nn.ModuleList(nn.Linear(dim, heads * width, bias=False) for width in widths[:-1])
         self.to_v = nn.ModuleList(nn.Linear(dim, heads * width, bias=False) for width in widths[1:])
-        self.norms = nn.ModuleList(nn.RMSNorm(width, eps=1e-6) for width in widths[:-1])
+        self.norms = nn.ModuleList(RMS().build(width) for width in widths[:-1])
         self.mix = nn.Parameter(torch.eye(heads)) if len(widths) > 2 else None
         self.to_out = nn.Linear(heads * widths[-1], dim, bias=False)
 

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from .attention import AbstractAttention
+from .norm import RMS
 from .window import Sight, Window
 
 
@@ -38,7 +39,7 @@ class NestedAttention(AbstractAttention):
         self.to_q = nn.Linear(dim, dim, bias=False)
         self.to_kv = nn.Linear(dim, 6 * dim, bias=False)
         self.to_out = nn.Linear(dim, dim, bias=False)
-        self.norms = nn.ModuleList(nn.RMSNorm(self.head_dim, eps=1e-6) for _ in range(4))
+        self.norms = nn.ModuleList(RMS().build(self.head_dim) for _ in range(4))
 
     def start(self, batch: int) -> tuple[Sight, ...]:
         like = self.to_q.weight.new_zeros(batch, 0, self.heads, self.head_dim)

@@ -113,6 +113,10 @@ class NeuralMemory(nn.Module):
 
     def write_cost(self, x: Stream) -> Tensor:
         """How open the learning and forgetting gates stand on these tokens, from 0 to 2: a scalar to add to the outer loss (ours, not the papers')."""
+        return self.openness(x).mean()
+
+    def openness(self, x: Stream) -> Tensor:
+        """How open the learning and forgetting gates stand on each of these tokens, from 0 to 2 [batch, time]; see ``write_cost``."""
         return self.gates.cost(self.projections.views(x, (x, x))[1])
 
     def weights(self, state: MemoryState) -> Params:

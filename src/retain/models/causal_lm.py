@@ -13,7 +13,7 @@ from transformers import GenerationMixin, PreTrainedModel
 from transformers.utils.generic import ModelOutput
 
 from retain.blocks import LMM, MAC, MAG, MAL, AbstractMixer, Block, BlockState, Gating, MemoryBeforeAttention, SlidingWindow
-from retain.core.untraced import untraced
+from retain.layers import RMS
 from retain.layers.attention import AbstractAttention, Attention, AttentionMap
 from retain.layers.implicit_mlp_attention import ImplicitMLPAttention
 from retain.layers.nested_attention import NestedAttention
@@ -89,7 +89,7 @@ class RetainModel(RetainPreTrainedModel):
         nn.init.normal_(self.embed_tokens.weight, std=config.initializer_range)
         hidden = config.intermediate_size or -(-8 * config.hidden_size // 3 // 8) * 8
         self.layers = nn.ModuleList(Block(_mixer(config, name), config.hidden_size, hidden) for name in config.blocks)
-        self.norm = nn.RMSNorm(config.hidden_size, eps=1e-6)
+        self.norm = RMS().build(config.hidden_size)
         self.gradient_checkpointing = False
         self.post_init()
 
@@ -129,19 +129,21 @@ class RetainModel(RetainPreTrainedModel):
         after: list[BlockState] = []
         for i, layer in enumerate(self.layers):
             assert isinstance(layer, Block)
-            state = states[i] if states else untraced(layer.start)(batch)
-            if self.training and self.config.write_cost:
-                costs.append(layer.mixer.write_cost(layer.norm(x)))
+            state = states[i] if states else None
             if self.gradient_checkpointing and self.training:
-                x, state = self._gradient_checkpointing_func(layer.__call__, x, state, rows.lengths, write)
+                x, state, cost = self._gradient_checkpointing_func(layer.__call__, x, state, rows.lengths, write)
             else:
-                x, state = layer(x, state, rows.lengths, write)
+                x, state, cost = layer(x, state, rows.lengths, write)
             after.append(state)
+            costs.append(cost)
         cache = None
         if use_cache if use_cache is not None else self.config.use_cache:
             cache = RetainCache() if past_key_values is None else past_key_values
             cache.states, cache.seen = tuple(after), cache.seen + time
-        cost = torch.stack(costs).mean() if costs else None
+        cost = None
+        if self.training and self.config.write_cost:
+            real = torch.arange(x.shape[1]) < rows.lengths[:, None]
+            cost = torch.stack(costs).mean(0)[real.to(x.device)].mean()
         return RetainOutput(last_hidden_state=self.norm(rows.scatter(x)), past_key_values=cache, write_cost=cost)
 
 

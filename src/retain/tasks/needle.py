@@ -1,0 +1,155 @@
+"""Needle in a haystack: lines that bind keys to values, hidden in text, and one key asked for at the end."""
+
+from __future__ import annotations
+
+import random
+import string
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
+
+import torch
+
+from .codec import Bytes, Codec, ask
+from .haystack import Haystack, Repeated, distinct, hide, made_up
+from .task import AbstractTask, Sample
+
+Kind = Literal["passkey", "number", "word"]
+MARKS: dict[str, tuple[str, str]] = {
+    "passkey": ("The pass key for ", " is "),
+    "number": ("One of the special magic numbers for ", " is: "),
+    "word": ("One of the special magic words for ", " is: "),
+}
+DIGITS = {"passkey": 5, "number": 7}
+KEY_SYLLABLES, VALUE_SYLLABLES = 3, 4
+MOST_NEEDLES = 50_000  # half the values of five digits, so that different ones are found fast
+
+
+@dataclass(frozen=True, kw_only=True)
+class Needle(AbstractTask):
+    r"""``... The pass key for bakoti is 48213. ...``, then ``The pass key for bakoti is 48213``, of which the last five digits are asked.
+
+    Needles begin at even random places that are aligned to nothing; their keys and values are drawn evenly and all differ. The question is the needle's
+    own line up to its value. Source: the needle tasks of RULER (Hsieh et al. 2024), by the names of Titans' table 2: S-NIAH-PK is
+    ``kind="passkey"`` in ``Repeated()``, S-NIAH-N and S-NIAH-W are ``"number"`` and ``"word"`` in a ``Book``; ``needles > 1`` is MK-NIAH. Ours: the
+    made-up words (RULER takes keys and words from a list of English), values of a fixed length, a question without RULER's instructions,
+    ``rebound`` and ``lookalikes``.
+
+    Facts: ``kind``, ``needles``, ``rebound``, ``depth`` (where the newest needle of the asked key begins, as a share of the text before the
+    question), ``distance`` (tokens from the value there to the value that is asked).
+
+    Args:
+        kind: What is hidden: five digits, seven digits, or a made-up word of eight letters.
+        needles: Keys that are hidden. Any of them is asked for.
+        rebound: How often the asked key is bound again, each time to another value. The newest is asked for.
+        length: Tokens of a sample, exactly, question and answer included.
+        haystack: The text around.
+        lookalikes: Lines for every thousand tokens that look like a needle and are none: the mark is misspelt, or the line is an assignment. Their keys
+            are none of the needles'.
+        codec: What a token is.
+
+    Raises:
+        ValueError: The kind is unknown, a count is out of range, or the length has no room for the lines.
+
+    Examples:
+        >>> sample = Needle(length=100).sample(seed=0)
+        >>> print(Bytes().decode(sample.tokens.tolist()))
+        low. Here we go. Th
+        The pass key for vogato is 36720.
+        ere and back
+        The pass key for vogato is 36720
+        >>> Bytes().decode(sample.tokens[sample.asked].tolist()), sample.facts["distance"]
+        ('36720', 48)
+    """
+
+    kind: Kind = "passkey"
+    needles: int = 1
+    rebound: int = 0
+    length: int = 1024
+    haystack: Haystack = field(default_factory=Repeated)
+    lookalikes: float = 0.0
+    codec: Codec = field(default_factory=Bytes)
+
+    def __post_init__(self) -> None:
+        if self.kind not in MARKS:
+            raise ValueError(f"Needle.kind must be one of {', '.join(MARKS)}, got {self.kind!r}.")
+        if self.needles < 1 or self.rebound < 0 or self.needles + self.rebound > MOST_NEEDLES:
+            raise ValueError(
+                f"Needle needs needles >= 1 and rebound >= 0, together {MOST_NEEDLES} at most, got needles={self.needles} and rebound={self.rebound}."
+            )
+        if not 0 <= self.lookalikes < 1000:
+            raise ValueError(f"Needle.lookalikes counts lines for every thousand tokens: at least 0, less than 1000, got {self.lookalikes}.")
+        needed = self._draw(random.Random(0)).size
+        if needed > self.length:
+            raise ValueError(
+                f"Needle.length={self.length} has no room for lines, question and answer of {needed} tokens. Cure: length={needed} or more."
+            )
+
+    @property
+    def vocab_size(self) -> int:
+        return self.codec.vocab_size
+
+    def sample(self, seed: int) -> Sample:
+        dice = random.Random(f"needle {seed}")
+        drawn = self._draw(dice)
+        tail = torch.tensor(drawn.question + drawn.answer, dtype=torch.long)
+        hidden = hide(self.haystack, drawn.lines, self.length - len(tail), self.codec, dice)
+        start, first = hidden.starts[drawn.newest], self.length - len(drawn.answer)
+        return Sample(
+            torch.cat([hidden.tokens, tail]),
+            torch.arange(self.length) >= first,
+            {
+                "kind": self.kind,
+                "needles": self.needles,
+                "rebound": self.rebound,
+                "depth": start / len(hidden.tokens),
+                "distance": first - start - drawn.offset,
+            },
+        )
+
+    def _draw(self, dice: random.Random) -> _Lines:
+        keys = distinct(lambda: made_up(KEY_SYLLABLES, dice), self.needles)
+        values = distinct(lambda: self._value(dice), self.needles + self.rebound)
+        bound = [*keys, *[keys[0]] * self.rebound]
+        dice.shuffle(bound)
+        texts = [(self._mark(key), f"{value}.\n") for key, value in zip(bound, values, strict=True)]
+        newest = max(i for i, key in enumerate(bound) if key == keys[0])
+        question, answer = ask(self.codec, texts[newest][0], values[newest])
+        needle = ask(self.codec, *texts[newest])
+        lines = [self.codec.encode(prompt + rest) for prompt, rest in texts]
+        for _ in range(round(self.lookalikes * self.length / 1000)):
+            place = dice.randrange(len(lines) + 1)
+            newest += place <= newest
+            lines.insert(place, self.codec.encode(self._lookalike(keys, dice)))
+        return _Lines(lines, newest, len(needle[0]), question, answer)
+
+    def _mark(self, key: str) -> str:
+        before, behind = MARKS[self.kind]
+        return f"\n{before}{key}{behind}"
+
+    def _value(self, dice: random.Random) -> str:
+        if self.kind == "word":
+            return made_up(VALUE_SYLLABLES, dice)
+        return "".join(dice.choices(string.digits, k=DIGITS[self.kind]))
+
+    def _lookalike(self, keys: list[str], dice: random.Random) -> str:
+        (key,) = distinct(lambda: made_up(KEY_SYLLABLES, dice), 1, avoid=keys)
+        before, behind = MARKS[self.kind]
+        if dice.random() < 0.5:
+            return f"\n{key} = {self._value(dice)}\n"
+        place = dice.randrange(len(before) - 1)
+        other = dice.choice(["", *(letter for letter in string.ascii_lowercase if letter != before[place])])
+        return f"\n{before[:place]}{other}{before[place + 1 :]}{key}{behind}{self._value(dice)}.\n"
+
+
+class _Lines(NamedTuple):
+    """What is written into the hay and what is asked; ``newest`` is the line that answers, and its value stands ``offset`` tokens behind its start."""
+
+    lines: list[list[int]]
+    newest: int
+    offset: int
+    question: list[int]
+    answer: list[int]
+
+    @property
+    def size(self) -> int:
+        return sum(map(len, self.lines)) + len(self.question) + len(self.answer)

@@ -1,0 +1,123 @@
+"""Checkpoints: a folder that appears whole or not at all, and holds all that a training goes on from."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from retain.blocks import BlockState
+from retain.models import RetainCache, RetainForCausalLM
+
+from .lessons import Place
+from .optimizer import optimizer_tensors, restore_optimizer
+from .workers import Workers, like, whole
+
+_PREFIX = "step-"
+
+
+class CheckpointError(ValueError):
+    """A folder of checkpoints cannot be used as asked. The message says why, and what to do."""
+
+
+def save_checkpoint(
+    folder: Path,
+    model: RetainForCausalLM,
+    learner: torch.optim.Optimizer,
+    place: Place,
+    log: dict[str, Any],
+    carried: RetainCache,
+    keep: int,
+    workers: Workers,
+) -> None:
+    """Write ``folder``/step-N: the model as transformers saves it, the optimizer, where the training stands, and the memories that are carried along.
+
+    All processes call it together. It is written beside its place and put there when it is complete; older ones beyond ``keep`` are removed after that.
+    """
+    target = folder / f"{_PREFIX}{place.step:08d}"
+    beside = folder / f".unfinished-{place.step:08d}"
+    weights = {name: whole(weight) for name, weight in model.state_dict().items()}
+    tensors = {name: whole(value) for name, value in optimizer_tensors(learner).items()} | {"random": torch.get_rng_state()}
+    if workers.first:
+        shutil.rmtree(beside, ignore_errors=True)
+        beside.mkdir(parents=True)
+        model.save_pretrained(beside, state_dict=weights)
+        _write(tensors, beside / "training.safetensors")
+        (beside / "training.json").write_text(
+            json.dumps({"place": asdict(place), "log": log, "seen": carried.seen, "processes": workers.count}, indent=1)
+        )
+    workers.together()
+    _write({f"{i}/{name}": value for i, state in enumerate(carried.states) for name, value in state.named_tensors()}, beside / _carried(workers.rank))
+    workers.together()
+    if workers.first:
+        for file in beside.iterdir():
+            with file.open("rb") as handle:
+                os.fsync(handle.fileno())
+        shutil.rmtree(target, ignore_errors=True)
+        os.rename(beside, target)
+        for old in checkpoints(folder)[:-keep]:
+            shutil.rmtree(old)
+    workers.together()
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    """The complete checkpoints in a folder, the newest last."""
+    return sorted(path for path in folder.glob(f"{_PREFIX}*") if (path / "training.json").exists()) if folder.is_dir() else []
+
+
+def sweep(folder: Path) -> None:
+    """Remove what a killed process left unfinished."""
+    for path in folder.glob(".unfinished-*") if folder.is_dir() else ():
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def load_checkpoint(
+    path: Path, model: RetainForCausalLM, learner: torch.optim.Optimizer, workers: Workers
+) -> tuple[Place, dict[str, Any], RetainCache]:
+    """Fill model and optimizer from a checkpoint, and give back where the training stands.
+
+    Raises:
+        CheckpointError: A file of it is missing or damaged, or it is of another model or of another number of processes with memories to carry along.
+    """
+    try:
+        weights, tensors = load_file(path / "model.safetensors"), load_file(path / "training.safetensors")
+        about = json.loads((path / "training.json").read_text(encoding="utf-8"))
+        carried = load_file(path / _carried(workers.rank)) if (path / _carried(workers.rank)).exists() else {}
+    except (OSError, ValueError, SafetensorError) as error:
+        raise CheckpointError(
+            f"the checkpoint {path} cannot be read ({error}). Cure: remove that folder; the training goes on from the one before."
+        ) from None
+    if carried and about["processes"] != workers.count:
+        raise CheckpointError(f"{path} holds memories of {about['processes']} processes and there are {workers.count}; go on with as many.")
+    own = {name: weight for name, weight in model.state_dict(keep_vars=True).items() if name in weights}
+    missing = [name for name in model.state_dict() if name not in weights and name not in model.all_tied_weights_keys]
+    if missing or len(own) != len(weights):
+        raise CheckpointError(f"the checkpoint {path} is of another model: it lacks {missing} and has {sorted(weights.keys() - own.keys())}.")
+    with torch.no_grad():
+        for name, weight in own.items():
+            weight.copy_(like(weights[name], weight))
+    slots = [weight for group in learner.param_groups for weight in group["params"]]
+    restore_optimizer(learner, {name: like(value, slots[int(name.split("/")[0])]) for name, value in tensors.items() if name != "random"})
+    torch.set_rng_state(tensors["random"])
+    layers: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in carried.items():
+        i, rest = name.split("/", 1)
+        layers.setdefault(int(i), {})[rest] = tensor
+    cache = RetainCache(tuple(BlockState.of(layers[i]).map(lambda t: t.to(workers.device)) for i in sorted(layers)), about["seen"])
+    return Place(**about["place"]), about["log"], cache
+
+
+def _carried(rank: int) -> str:
+    return f"carried-{rank}.safetensors"
+
+
+def _write(tensors: dict[str, Tensor], path: Path) -> None:
+    save_file({name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}, path)
