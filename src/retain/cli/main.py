@@ -12,8 +12,11 @@ import typer
 
 from .bench import bench
 from .demo import demo
+from .generate import generate
+from .presets import presets
+from .train import train
 
-COMMANDS: tuple[Callable[..., None], ...] = (bench, demo)
+COMMANDS: tuple[Callable[..., None], ...] = (bench, demo, generate, presets, train)
 
 app = typer.Typer(
     name="retain",

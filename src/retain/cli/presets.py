@@ -1,0 +1,32 @@
+"""`retain presets`: the memories that have a name."""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import fields, is_dataclass
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+
+def presets() -> None:
+    """Print the memories that have a name: what each is made of, the engine that runs it, and its paper."""
+    from retain.engines import select
+    from retain.models.memory import presets_by_name
+
+    table = Table("name", "structure", "bias", "retention", "learner", "clocks", "engine", "what it is")
+    for name, preset in presets_by_name().items():
+        rule = preset()
+        clocks = f"update {rule.update_every}, step {rule.step_every}, reads {rule.reads}"
+        about = (inspect.getdoc(preset) or "").splitlines()[0]
+        table.add_row(name, *(_said(part) for part in (rule.structure, rule.bias, rule.retention, rule.learner)), clocks, select(rule).name, about)
+    Console(width=None if Console().is_terminal else 200).print(table)
+
+
+def _said(part: Any) -> str:
+    """A part's kind, and what differs from its defaults."""
+    if not is_dataclass(part) or isinstance(part, type):
+        return str(part)
+    changed = [f"{f.name}={_said(getattr(part, f.name))}" for f in fields(part) if f.init and getattr(part, f.name) != f.default]
+    return type(part).__name__ + (f"({', '.join(changed)})" if changed else "")
