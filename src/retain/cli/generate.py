@@ -6,7 +6,12 @@ import sys
 from pathlib import Path
 from typing import Annotated, Any
 
+import torch
 import typer
+from transformers import AutoTokenizer
+from transformers.utils import logging
+
+from retain.models import RetainForCausalLM
 
 
 def generate(
@@ -19,12 +24,6 @@ def generate(
     seed: Annotated[int, typer.Option(help="Of sampling.")] = 0,
 ) -> None:
     """Let a model go on from a prompt: bytes of text, the model's own tokens if it has a tokenizer, or numbers."""
-    import torch
-    from transformers import AutoTokenizer
-    from transformers.utils import logging
-
-    from retain.models import RetainForCausalLM
-
     logging.disable_progress_bar()
     given = sys.stdin.read() if prompt is None else prompt
     try:

@@ -9,12 +9,12 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from retain.engines import select
+from retain.models.memory import presets_by_name
+
 
 def presets() -> None:
     """Print the memories that have a name: what each is made of, the engine that runs it, and its paper."""
-    from retain.engines import select
-    from retain.models.memory import presets_by_name
-
     table = Table("name", "structure", "bias", "retention", "learner", "clocks", "engine", "what it is")
     for name, preset in presets_by_name().items():
         rule = preset()

@@ -13,6 +13,11 @@ from typing import Annotated
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from transformers.utils import logging
+
+from retain.training import CheckpointError, Stop, Trainer
+from retain.training.recipes import changed
+from retain.training.recipes import recipe as run_of
 
 
 def train(
@@ -27,12 +32,6 @@ def train(
 
     Under torchrun the processes share the work: torchrun --nproc-per-node 2 -m retain train ...
     """
-    from transformers.utils import logging
-
-    from retain.training import CheckpointError, Stop, Trainer
-    from retain.training.recipes import changed
-    from retain.training.recipes import recipe as run_of
-
     logging.disable_progress_bar()
     settings = [*(change or []), *([] if seed is None else [f"seed={seed}"])]
     try:
