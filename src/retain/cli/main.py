@@ -14,6 +14,7 @@ import typer
 COMMANDS = {
     "bench": "Measure speed and memory against titans-pytorch 0.5.5.",
     "demo": "Train small memory models, find a needle in a million bytes, and read a package never seen.",
+    "eval": "Ask a model what it was trained for, beside its controls.",
     "generate": "Let a trained model go on from a prompt.",
     "presets": "Print the memories that have a name.",
     "train": "Train a model by a recipe.",
