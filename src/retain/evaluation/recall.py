@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -89,6 +90,9 @@ class Recall(AbstractResult):
         chance: What guessing comes to, if the task says it.
         about: What the numbers must be read with.
 
+    Raises:
+        ValueError: A reading has two outcomes of one seed.
+
     Examples:
         >>> outcomes = [Outcome(reading=name, seed=0, facts={}, tokens=Share(n, 4), answers=Share(n, 4)) for name, n in (("model", 4), ("writes off", 0))]
         >>> print(Recall(title="MQAR", controls=("writes off",), outcomes=tuple(outcomes), by=None, chance=0.25, about={}))
@@ -109,6 +113,13 @@ class Recall(AbstractResult):
     by: str | None
     chance: float | None
     about: About
+
+    def __post_init__(self) -> None:
+        again = [key for key, count in Counter((outcome.reading, outcome.seed) for outcome in self.outcomes).items() if count > 1]
+        if again:
+            raise ValueError(
+                f"a reading has one outcome of each seed; {again[0][0]!r} has several of seed {again[0][1]}. To join results, use other seeds."
+            )
 
     def rows(self, by: str | None = None, edges: Sequence[float] | None = None) -> tuple[RecallRow, ...]:
         """The rows of the table: group by group, the model first in each.

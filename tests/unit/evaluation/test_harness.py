@@ -30,7 +30,8 @@ TASK = """
 task: letters
 dataset_path: json
 dataset_kwargs:
-  data_files: {path}
+  data_files: {path}/letters.jsonl
+  cache_dir: {path}/cache
 test_split: train
 output_type: multiple_choice
 doc_to_text: "{{{{context}}}}"
@@ -93,9 +94,8 @@ def test_a_task_of_ones_own_scores_what_the_model_says(part: Callable[[str], Any
     best = [max(range(len(CHOICES)), key=each.__getitem__) for each in scores]
     labels = [best[0], best[1], best[2], (best[3] + 1) % len(CHOICES)]  # three right, one wrong
     rows = [{"context": context, "choices": CHOICES, "label": label} for context, label in zip(CONTEXTS, labels, strict=True)]
-    data = tmp_path / "letters.jsonl"
-    data.write_text("\n".join(map(json.dumps, rows)))
-    (tmp_path / "letters.yaml").write_text(TASK.format(path=data))
+    (tmp_path / "letters.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    (tmp_path / "letters.yaml").write_text(TASK.format(path=tmp_path))
     manager = part("tasks").TaskManager(include_path=str(tmp_path), include_defaults=False)
     adapted = for_lm_eval(speaker, tokenizer(), batch=2, chunk=3, write=write)
     found = part("evaluator").simple_evaluate(adapted, tasks=["letters"], task_manager=manager, bootstrap_iters=0)
@@ -106,7 +106,7 @@ def test_a_task_of_ones_own_scores_what_the_model_says(part: Callable[[str], Any
 
 
 def test_a_long_context_is_read_whole_unless_it_may_not_be(part: Callable[[str], Any]) -> None:
-    speaker = small("lmm")
+    speaker = small("lmm", memory={"preset": "delta_net", "heads": 2})
     words = [WORDS[1 + int(i)] for i in torch.randint(12, (2100,), generator=torch.Generator().manual_seed(0))]
     context = " ".join(words)
     whole = score(speaker, context, "e")
