@@ -49,7 +49,10 @@ def eval(
             seeds = range(i * samples, (i + 1) * samples)
             title = f"{type(one).__name__}{f', length {one.length:,}' if hasattr(one, 'length') else ''}"  # pyright: ignore[reportAttributeAccessIssue]
             with _bar(console, title) as progress:
-                result = recall(speaker, one, seeds, by="length" if lengths else None, batch=batch, progress=progress, title=title)
+                result = recall(speaker, one, seeds, batch=batch, progress=progress, title=title)
+            if lengths is not None:
+                known = [replace(outcome, facts={**outcome.facts, "length": one.length}) for outcome in result.outcomes]  # pyright: ignore
+                result = replace(result, by="length", outcomes=tuple(known))
             console.print(result.markdown(), highlight=False, soft_wrap=True, markup=False)
             found = result if found is None else replace(found, title=type(one).__name__, outcomes=(*found.outcomes, *result.outcomes))
         assert found is not None

@@ -34,6 +34,14 @@ def test_a_model_is_asked_at_several_lengths_beside_its_controls(model: Path, tm
     assert Cost.from_json((tmp_path / "told" / "cost.json").read_text()).parameters > 0
 
 
+def test_a_task_that_does_not_tell_its_length_is_asked_at_several_too(tmp_path: Path) -> None:
+    RetainForCausalLM(RetainConfig(vocab_size=256, hidden_size=8, num_hidden_layers=1, num_attention_heads=2, block="lmm")).save_pretrained(tmp_path)
+    done = CliRunner().invoke(app, ["eval", str(tmp_path), "needle", "--out", str(tmp_path / "told"), "--samples", "1", "--lengths", "512,600"])
+    assert done.exit_code == 0, done.output
+    assert "| 512 | model | 1 |" in done.output
+    assert "| 600 | model | 1 |" in done.output
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
