@@ -28,10 +28,14 @@ def mqar() -> Run:
 
 
 def needle() -> Run:
-    """A passkey in repeated text, found far beyond what attention sees."""
+    """A passkey in repeated text, found far beyond what attention sees, in half a minute.
+
+    The gates can shut to an exact zero and pay for standing open: that is what makes a memory last through text that holds nothing.
+    """
     tasks = [Needle(length=length) for length in (128, 256, 512)]
-    lessons = tuple(Lesson(tasks=tuple(tasks[: i + 1]), steps=150, promote_at=0.98) for i in range(3))
-    return Run(model={**_small("mag", _RECALLING), "gating": "add"}, lessons=lessons, reading=Reading(rows=16))
+    lessons = tuple(Lesson(tasks=tuple(tasks[: i + 1]), steps=150) for i in range(3))
+    memory = {**_RECALLING, "gates": {"curve": "hard", "lr": 0.5}}
+    return Run(model={**_small("mag", memory), "gating": "add", "write_cost": 0.2}, lessons=lessons, reading=Reading(rows=16))
 
 
 def code() -> Run:
