@@ -28,7 +28,7 @@ def mqar() -> Run:
 
 
 def needle() -> Run:
-    """A passkey in repeated text, found far beyond what attention sees, in half a minute.
+    """A passkey in repeated text, found far beyond what attention sees, in under a minute.
 
     The gates can shut to an exact zero and pay for standing open: that is what makes a memory last through text that holds nothing.
     """
