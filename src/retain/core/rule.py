@@ -94,7 +94,7 @@ class MemoryRule:
             self.update_every is None or not isinstance(self.retention, (AbstractScalarRetention, AbstractChannelRetention))
         ):
             raise ValueError(
-                "transition='gated' needs boundaries, and a retention that exposes what it keeps as it is; got "
+                "Anchor(transition='gated') needs boundaries, and a retention that exposes what it keeps as it is; got "
                 f"update_every={self.update_every} and {type(self.retention).__name__}."
             )
         refusal = self.retention.why_not(self.update_every)
@@ -107,6 +107,6 @@ class MemoryRule:
         if self.anchor.residual == "none":
             return point
         if beside is None or step.residual is None:
-            raise ValueError("residual='weights' needs the weights of another memory in the state and a `residual` gate with each token.")
+            raise ValueError("Anchor(residual='weights') needs the weights of another memory in the state and a `residual` gate with each token.")
         share = step.residual
         return each(lambda own, other: own + stretch(share, other) * other, point, beside)

@@ -51,7 +51,7 @@ class Delta(AbstractEngine):
         if rule.update_every != 1:
             return f"delta takes each gradient at the newest memory, update_every=1; this rule has {rule.update_every}."
         if rule.anchor.residual == "weights":
-            return "delta takes each gradient at the newest memory; with residual='weights' another memory's weights are added to it."
+            return "delta takes each gradient at the newest memory; with Anchor(residual='weights') another memory's weights are added to it."
         if not isinstance(rule.bias, AbstractAffineBias):
             return f"delta needs a bias whose gradient is affine in the prediction; that of {type(rule.bias).__name__} is not."
         if not isinstance(rule.learner, AbstractPlainLearner):

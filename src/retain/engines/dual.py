@@ -55,7 +55,7 @@ class Dual(AbstractEngine):
         if not isinstance(rule.retention, AbstractScalarRetention):
             return f"dual needs retention that multiplies the whole memory by one number; {type(rule.retention).__name__} does not."
         if rule.anchor.residual == "weights":
-            return "dual takes all gradients of a segment at one point; with residual='weights' each step has a point of its own."
+            return "dual takes all gradients of a segment at one point; with Anchor(residual='weights') each step has a point of its own."
         if rule.retention.grad_at == "decayed":
             return "dual takes all gradients of a segment at one point; gradients at the decayed memory are taken at another point for each token."
         return None

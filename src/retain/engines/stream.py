@@ -94,5 +94,5 @@ def moves_anchor(rule: MemoryRule, state: MemoryState, layout: Layout, tile: int
 def part_way(anchor: Params, accumulator: Params, gate: Tensor | None) -> Params:
     """From the anchor towards the accumulator, as far as the gate says."""
     if gate is None:
-        raise ValueError("transition='gated' needs a `transition` gate with each token, got None.")
+        raise ValueError("Anchor(transition='gated') needs a `transition` gate with each token, got None.")
     return each(lambda old, new: old + stretch(gate, old) * (new - old), anchor, accumulator)

@@ -10,10 +10,10 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from retain.models import RetainConfig, RetainForCausalLM
+from retain.models import RetainForCausalLM
 from retain.models.memory import memory_from, presets_by_name
 from tests.tolerances import GRADIENTS, assert_near
-from tests.unit.models.test_generate import KINDS, config, every_kind, model, tokens
+from tests.unit.models.test_generate import config, every_kind, model, tokens
 
 
 @every_kind
@@ -147,5 +147,3 @@ def test_labels_and_inputs_must_fit() -> None:
         speaker()
     with pytest.raises(ValueError, match="logits_to_keep=0"):
         speaker(x, labels=x, logits_to_keep=1)
-    assert isinstance(RetainConfig().blocks, list)
-    assert set(KINDS["mixed"]["block"]) == {"mag", "sliding_window"}
