@@ -21,7 +21,7 @@ def surroundings(command: str) -> dict[str, Any]:
     return {
         "command": command,
         "date": datetime.now(timezone.utc).strftime("%Y-%m-%d"),
-        "commit": _commit(),
+        "commit": commit(),
         "machine": {
             "processor": _processor(),
             "cores": os.cpu_count(),
@@ -36,7 +36,7 @@ def surroundings(command: str) -> dict[str, Any]:
     }
 
 
-def _commit() -> str:
+def commit() -> str:
     """The commit of the source that runs, with a plus sign if it was changed since; a word if it is not under version control."""
 
     def git(*words: str) -> str:

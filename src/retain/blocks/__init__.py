@@ -1,5 +1,6 @@
 """Blocks: one figure of a paper in each file."""
 
+from .convolution import Convolution as Convolution
 from .lmm import LMM as LMM
 from .mac import MAC as MAC
 from .mag import MAG as MAG

@@ -41,5 +41,5 @@ class LMM(AbstractMixer):
         y, after = remember(self.memory, x, state.memories["memory"], real_tokens(x, lengths), write)
         return y, BlockState(memories={"memory": after})
 
-    def openness(self, x: Tensor) -> Tensor:
-        return self.memory.openness(x)
+    def openness(self, x: Tensor, margin: float = 0.0) -> Tensor:
+        return self.memory.openness(x, margin)

@@ -73,8 +73,8 @@ class MAC(AbstractMixer):
         whole = torch.cat([x.new_zeros(x.shape[0], first, x.shape[2]), *outputs], dim=1) if outputs else grid
         return layout.take(whole, x.shape[1]), BlockState(memories={"memory": memory}, tensors=tensors)
 
-    def openness(self, x: Tensor) -> Tensor:
-        return self.memory.openness(x)
+    def openness(self, x: Tensor, margin: float = 0.0) -> Tensor:
+        return self.memory.openness(x, margin)
 
     def _begin(self, tensors: Mapping[str, Tensor], memory: MemoryState, rows: Tensor) -> Mapping[str, Tensor]:
         """The memory that a segment is to be read with is the one that stands now, in the rows that begin one."""

@@ -49,5 +49,5 @@ class MAG(AbstractMixer):
         m, memory = remember(self.memory, x, state.memories["memory"], real_tokens(x, lengths), write)
         return self.gate(y, m), BlockState(memories={"memory": memory}, sights=sights)
 
-    def openness(self, x: Tensor) -> Tensor:
-        return self.memory.openness(x)
+    def openness(self, x: Tensor, margin: float = 0.0) -> Tensor:
+        return self.memory.openness(x, margin)

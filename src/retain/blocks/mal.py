@@ -47,5 +47,5 @@ class MAL(AbstractMixer):
         y, sights = self.attention(self.norm(m), state.sights, lengths, state.tensors.get("prefix"))
         return y, BlockState(memories={"memory": memory}, sights=sights, tensors=state.tensors)
 
-    def openness(self, x: Tensor) -> Tensor:
-        return self.memory.openness(x)
+    def openness(self, x: Tensor, margin: float = 0.0) -> Tensor:
+        return self.memory.openness(x, margin)

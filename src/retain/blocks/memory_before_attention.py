@@ -44,5 +44,5 @@ class MemoryBeforeAttention(AbstractMixer):
         y, sights = self.attention(self.norm(x + m), state.sights, lengths, self.persistent)
         return m + y, BlockState(memories={"memory": memory}, sights=sights)
 
-    def openness(self, x: Tensor) -> Tensor:
-        return self.memory.openness(x)
+    def openness(self, x: Tensor, margin: float = 0.0) -> Tensor:
+        return self.memory.openness(x, margin)

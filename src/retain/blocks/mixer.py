@@ -32,8 +32,8 @@ class AbstractMixer(nn.Module, ABC):
         What comes out behind a row's last token means nothing. With ``write=False`` no memory takes a step; all else goes on as usual.
         """
 
-    def openness(self, x: Tensor) -> Tensor:
-        """How open the gates of its memories stand on each of these tokens [batch, time]."""
+    def openness(self, x: Tensor, margin: float = 0.0) -> Tensor:
+        """How open the gates of its memories stand on each of these tokens [batch, time]; see ``NeuralMemory.write_cost``."""
         return x.new_zeros(x.shape[:2])
 
 
@@ -100,6 +100,7 @@ class Block(nn.Module):
         mixer: Where tokens meet.
         dim: Width of the stream.
         hidden: Width inside the token-wise half.
+        margin: Of the write cost; see ``NeuralMemory.write_cost``.
 
     Examples:
         >>> from retain.blocks import LMM
@@ -109,8 +110,9 @@ class Block(nn.Module):
         torch.Size([1, 5, 8])
     """
 
-    def __init__(self, mixer: AbstractMixer, dim: int, hidden: int) -> None:
+    def __init__(self, mixer: AbstractMixer, dim: int, hidden: int, *, margin: float = 0.0) -> None:
         super().__init__()
+        self.margin = margin
         self.norm, self.norm_up = RMS().build(dim), RMS().build(dim)
         self.mixer, self.feed_forward = mixer, FeedForward(dim, hidden)
 
@@ -127,5 +129,5 @@ class Block(nn.Module):
         seen = self.norm(x)
         y, after = untraced(self.mixer)(seen, untraced(self.start)(x.shape[0]) if state is None else state, lengths, write)
         x = x + y
-        cost = untraced(self.mixer.openness)(seen) if self.training else x.new_zeros(x.shape[:2])
+        cost = untraced(self.mixer.openness)(seen, self.margin) if self.training else x.new_zeros(x.shape[:2])
         return x + self.feed_forward(self.norm_up(x)), after, cost

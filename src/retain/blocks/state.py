@@ -31,6 +31,11 @@ class BlockState:
     sights: tuple[Sight, ...] = ()
     tensors: Mapping[str, Tensor] = field(default_factory=dict)
 
+    @property
+    def batch(self) -> int:
+        """Rows; 0 if the block keeps nothing."""
+        return next((tensor.shape[0] for _, tensor in self.named_tensors()), 0)
+
     def map(self, function: Callable[[Tensor], Tensor]) -> BlockState:
         """``function`` applied to every tensor but the host's counters."""
         return BlockState(

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import Literal
 
+import torch
 from torch import Tensor, nn
 
 from .window import Sight, Window
@@ -25,6 +27,9 @@ class AbstractAttention(nn.Module, ABC):
         """
 
 
+_OWN_SCORE = 8.0
+
+
 @dataclass(frozen=True, kw_only=True)
 class Attention:
     r"""$y_i = \sum_j \mathrm{softmax}_j(q_i^\top k_j / \sqrt{d})\, v_j$ over the prefix and the last ``window`` tokens, token $i$ included.
@@ -37,9 +42,12 @@ class Attention:
         kv_heads: Key and value heads, each shared by ``heads / kv_heads`` query heads; None has as many as ``heads``.
         window: Tokens in sight.
         theta: Base of the rotary wavelengths.
+        start: ``"plain"``, or ``"self"``: keys begin as the queries, the output map as the inverse of that for values, and a token scores itself about 8
+            above others, so that it comes through nearly as it is. Training may leave it. A memory that is written by attention, as in MAC, then has
+            single tokens to bind from the first step on; it is ours, not the papers', and turns a plateau into seconds of training.
 
     Raises:
-        ValueError: A number is not positive, or ``kv_heads`` does not divide ``heads``.
+        ValueError: ``start`` is unknown, a number is not positive, or ``kv_heads`` does not divide ``heads``.
 
     Examples:
         >>> import torch
@@ -54,8 +62,11 @@ class Attention:
     kv_heads: int | None = None
     window: int = 64
     theta: float = 10_000.0
+    start: Literal["plain", "self"] = "plain"
 
     def __post_init__(self) -> None:
+        if self.start not in ("plain", "self"):
+            raise ValueError(f"Attention.start must be 'plain' or 'self', got {self.start!r}.")
         if min(self.heads, self.shared, self.window, self.theta) <= 0:
             raise ValueError(f"heads, kv_heads, window and theta are positive, got {self.heads}, {self.kv_heads}, {self.window} and {self.theta}.")
         if self.heads % self.shared:
@@ -82,6 +93,19 @@ class AttentionMap(AbstractAttention):
         self.to_q = nn.Linear(dim, dim, bias=False)
         self.to_kv = nn.Linear(dim, 2 * spec.shared * self.head_dim, bias=False)
         self.to_out = nn.Linear(dim, dim, bias=False)
+        if spec.start == "self":
+            self._start_with_oneself()
+
+    def _start_with_oneself(self) -> None:
+        shared, groups = self.spec.shared * self.head_dim, self.spec.heads // self.spec.shared
+        gain = (_OWN_SCORE / self.head_dim**0.5) ** 0.5  # of tokens whose root mean square is one
+        with torch.no_grad():
+            for part in self.to_kv.weight.split(shared):
+                nn.init.orthogonal_(part)
+            k, v = (part.unflatten(0, (self.spec.shared, self.head_dim)).repeat_interleave(groups, 0) for part in self.to_kv.weight.split(shared))
+            self.to_out.weight.copy_(v.flatten(0, 1).t() / groups)
+            self.to_q.weight.copy_(gain * k.flatten(0, 1))
+            self.to_kv.weight[:shared] *= gain
 
     def start(self, batch: int) -> tuple[Sight, ...]:
         like = self.to_q.weight.new_zeros(batch, 0, self.spec.shared, self.head_dim)

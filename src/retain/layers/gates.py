@@ -135,9 +135,10 @@ class GateMap(nn.Module):
             gates["transition"] = self.transition.sigmoid().expand(*x.shape[:2], self.heads)
         return gates, sums
 
-    def cost(self, x: Tensor) -> Tensor:
-        """The openness of the learning and forgetting gates at each token, each between 0 and 1 on average, added up [batch, time]."""
-        lr, *_, retain, _ = self._logits(x).split([self.heads * w for w in self.widths], dim=-1)
+    def cost(self, x: Tensor, margin: float = 0.0) -> Tensor:
+        """The openness $c(z + \\text{margin})$ of the learning and forgetting gates, each between 0 and 1 on average, added up [batch, time]."""
+        z = self._logits(x) + margin
+        lr, *_, retain, _ = z.split([self.heads * w for w in self.widths], dim=-1)
         cost = self._curve(lr).mean(-1)
         return cost + self._curve(retain).mean(-1) if retain.shape[-1] else cost
 

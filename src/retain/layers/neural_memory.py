@@ -111,13 +111,17 @@ class NeuralMemory(nn.Module):
         """``state`` with the rows of a mask [batch] back at the start of their streams."""
         return MemoryState.where(rows, self.start(state.batch), state)
 
-    def write_cost(self, x: Stream) -> Tensor:
-        """How open the learning and forgetting gates stand on these tokens, from 0 to 2: a scalar to add to the outer loss (ours, not the papers')."""
-        return self.openness(x).mean()
+    def write_cost(self, x: Stream, margin: float = 0.0) -> Tensor:
+        """How open the learning and forgetting gates stand on these tokens, from 0 to 2: a scalar to add to the outer loss (ours, not the papers').
 
-    def openness(self, x: Stream) -> Tensor:
+        A gate is told open by ``margin`` more than it stands, before its curve: with the hard curve it is shut for nothing only once it is shut by that
+        much, and then text that was never seen finds it shut, too.
+        """
+        return self.openness(x, margin).mean()
+
+    def openness(self, x: Stream, margin: float = 0.0) -> Tensor:
         """How open the learning and forgetting gates stand on each of these tokens, from 0 to 2 [batch, time]; see ``write_cost``."""
-        return self.gates.cost(self.projections.views(x, (x, x))[1])
+        return self.gates.cost(self.projections.views(x, (x, x))[1], margin)
 
     def weights(self, state: MemoryState) -> Params:
         """The weights with which the memory would answer now, those of its last whole step: each [batch, heads, ...]."""

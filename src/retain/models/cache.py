@@ -73,8 +73,7 @@ class RetainCache(Cache):
         """Rows; 0 before the first call."""
         if not self.states:
             return 0
-        first = self.states[0]
-        return next(iter(first.memories.values())).batch if first.memories else first.sights[0].clock.shape[0]
+        return self.states[0].batch
 
     def reset(self) -> None:
         """Forget all streams."""

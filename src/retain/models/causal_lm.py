@@ -12,7 +12,7 @@ from torch.utils.checkpoint import checkpoint
 from transformers import GenerationMixin, PreTrainedModel
 from transformers.utils.generic import ModelOutput
 
-from retain.blocks import LMM, MAC, MAG, MAL, AbstractMixer, Block, BlockState, Gating, MemoryBeforeAttention, SlidingWindow
+from retain.blocks import LMM, MAC, MAG, MAL, AbstractMixer, Block, BlockState, Convolution, Gating, MemoryBeforeAttention, SlidingWindow
 from retain.layers import RMS
 from retain.layers.attention import AbstractAttention, Attention, AttentionMap
 from retain.layers.implicit_mlp_attention import ImplicitMLPAttention
@@ -88,7 +88,7 @@ class RetainModel(RetainPreTrainedModel):
         self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size, config.pad_token_id)
         nn.init.normal_(self.embed_tokens.weight, std=config.initializer_range)
         hidden = config.intermediate_size or -(-8 * config.hidden_size // 3 // 8) * 8
-        self.layers = nn.ModuleList(Block(_mixer(config, name), config.hidden_size, hidden) for name in config.blocks)
+        self.layers = nn.ModuleList(Block(_mixer(config, name), config.hidden_size, hidden, margin=config.write_margin) for name in config.blocks)
         self.norm = RMS().build(config.hidden_size)
         self.gradient_checkpointing = False
         self.post_init()
@@ -213,6 +213,8 @@ def _mixer(config: RetainConfig, name: str) -> AbstractMixer:
     dim, persistent = config.hidden_size, config.persistent_tokens
     if name == "sliding_window":
         return SlidingWindow(_attention(config), dim, persistent=persistent)
+    if name == "convolution":
+        return Convolution(dim, config.window)
     memory, gating = memory_from(config.memory or {}, dim), Gating(kind=config.gating)  # pyright: ignore[reportArgumentType]
     if name == "lmm":
         return LMM(memory, persistent=persistent)
@@ -232,4 +234,5 @@ def _attention(config: RetainConfig) -> AbstractAttention:
     if config.attention == "implicit_mlp":
         width = dim // heads
         return ImplicitMLPAttention(dim, widths=(width, 2 * width, width), heads=heads, window=window, theta=theta)
-    return Attention(heads=heads, kv_heads=config.num_key_value_heads, window=window, theta=theta).build(dim)
+    start: Any = config.attention_start
+    return Attention(heads=heads, kv_heads=config.num_key_value_heads, window=window, theta=theta, start=start).build(dim)

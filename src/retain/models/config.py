@@ -6,7 +6,7 @@ from typing import Any, Literal, get_args
 
 from transformers import PreTrainedConfig
 
-BlockName = Literal["mac", "mag", "mal", "lmm", "memory_before_attention", "sliding_window"]
+BlockName = Literal["mac", "mag", "mal", "lmm", "memory_before_attention", "sliding_window", "convolution"]
 """The blocks that a model can be made of; see ``retain.blocks``."""
 
 
@@ -20,14 +20,17 @@ class RetainConfig(PreTrainedConfig):
         num_hidden_layers: Blocks.
         num_attention_heads: Query heads of each attention.
         num_key_value_heads: Its key and value heads; None has as many.
-        block: ``"mac"``, ``"mag"``, ``"mal"``, ``"lmm"``, ``"memory_before_attention"`` or ``"sliding_window"``, or a list with one name a layer.
+        block: ``"mac"``, ``"mag"``, ``"mal"``, ``"lmm"``, ``"memory_before_attention"``, ``"sliding_window"`` or ``"convolution"``, or a list with one
+            name a layer.
         attention: ``"softmax"``, or titans-pytorch's ``"nested"`` or ``"implicit_mlp"``, which know neither persistent tokens nor MAC.
-        window: Tokens in attention's sight; in MAC the length of a segment.
+        attention_start: ``"plain"`` or ``"self"``, as in ``retain.layers.attention.Attention``; softmax attention alone has it.
+        window: Tokens in attention's sight, or a convolution's; in MAC the length of a segment.
         persistent_tokens: Learnt tokens before every stream, for each block.
         memory: The memories, as ``retain.models.memory.memory_from`` reads them.
         gating: How MAC and MAG join memory and attention: ``"sigmoid"``, ``"silu"`` or ``"add"``.
         rope_theta: Base of the rotary wavelengths.
         write_cost: How much of the memories' gates' openness is added to the loss (ours, not the papers').
+        write_margin: By how much gates must be shut to cost nothing; see ``NeuralMemory.write_cost``.
         initializer_range: Standard deviation of the embedding at the start.
 
     Raises:
@@ -50,12 +53,14 @@ class RetainConfig(PreTrainedConfig):
     num_key_value_heads: int | None = None
     block: str | list[str] = "mac"
     attention: str = "softmax"
+    attention_start: str = "plain"
     window: int = 64
     persistent_tokens: int = 4
     memory: dict[str, Any] | None = None
     gating: str = "sigmoid"
     rope_theta: float = 10_000.0
     write_cost: float = 0.0
+    write_margin: float = 0.0
     initializer_range: float = 0.5
     use_cache: bool = True
     tie_word_embeddings: bool = False
@@ -73,6 +78,10 @@ class RetainConfig(PreTrainedConfig):
             raise ValueError(f"attention must be 'softmax', 'nested' or 'implicit_mlp', got {self.attention!r}.")
         if self.attention != "softmax" and (self.persistent_tokens or "mac" in self.blocks):
             raise ValueError(f"attention={self.attention!r} knows neither persistent tokens nor MAC; set persistent_tokens=0 and another block.")
+        if self.attention_start not in ("plain", "self") or (self.attention_start == "self" and self.attention != "softmax"):
+            raise ValueError(
+                f"attention_start must be 'plain', or 'self' with softmax attention, got {self.attention_start!r} and {self.attention!r}."
+            )
         if self.gating not in ("sigmoid", "silu", "add"):
             raise ValueError(f"gating must be 'sigmoid', 'silu' or 'add', got {self.gating!r}.")
         if self.hidden_size % self.num_attention_heads:

@@ -4,21 +4,30 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
+from types import ModuleType
 from typing import Any
 
+from retain.core import contracts
 from retain.layers import Gates, NeuralMemory, Output, Projections
-from retain.memory import presets
+from retain.memory import bias, learner, presets, retention, structure
 
 _PARTS: dict[str, type] = {"gates": Gates, "projections": Projections, "output": Output}
-_KNOWN = ("preset", "rule", "heads", "head_dim", "engine", *_PARTS)
+_CHOICES: dict[str, tuple[ModuleType, type]] = {
+    "structure": (structure, contracts.AbstractStructure),
+    "bias": (bias, contracts.AbstractBias),
+    "retention": (retention, contracts.AbstractRetention),
+    "learner": (learner, contracts.AbstractLearner),
+}
+_KNOWN = ("preset", "rule", "change", "heads", "head_dim", "engine", *_PARTS)
 
 
 def memory_from(given: Mapping[str, Any], dim: int) -> NeuralMemory:
     """The layer that a configuration describes.
 
     Args:
-        given: ``preset``, the name of a preset; ``rule``, its arguments; ``heads``, ``head_dim`` and ``engine`` as in ``NeuralMemory``; ``gates``,
+        given: ``preset``, the name of a preset; ``rule``, its arguments; ``change``, which of its four choices are others, each a part's name, or a
+            mapping with the part's ``name`` and its arguments; ``heads``, ``head_dim`` and ``engine`` as in ``NeuralMemory``; ``gates``,
             ``projections`` and ``output``, the arguments of these. What is left out has its default.
         dim: Width of the stream.
 
@@ -28,6 +37,8 @@ def memory_from(given: Mapping[str, Any], dim: int) -> NeuralMemory:
     Examples:
         >>> memory_from({"preset": "titans", "rule": {"update_every": 16}, "heads": 2, "gates": {"curve": "hard"}}, dim=8).rule.update_every
         16
+        >>> memory_from({"change": {"learner": "Gradient", "structure": {"name": "NormResidual", "inner": {"name": "MLP", "depth": 3}}}}, dim=8).rule.learner
+        Gradient()
     """
     _check("memory", given, _KNOWN)
     preset = presets_by_name().get(given.get("preset", "titans"))
@@ -35,18 +46,30 @@ def memory_from(given: Mapping[str, Any], dim: int) -> NeuralMemory:
         raise ValueError(f"there is no preset {given.get('preset')!r}; choose one of {', '.join(presets_by_name())}.")
     arguments = dict(given.get("rule", {}))
     _check(f"memory['rule'] of the preset {given.get('preset', 'titans')!r}", arguments, tuple(inspect.signature(preset).parameters))
+    changes = given.get("change", {})
+    _check("memory['change']", changes, tuple(_CHOICES))
+    rule = replace(preset(**arguments), **{name: _part(name, part) for name, part in changes.items()})
     parts: dict[str, Any] = {}
     for name, kind in _PARTS.items():
         _check(f"memory[{name!r}]", given.get(name, {}), tuple(field.name for field in fields(kind)))
         parts[name] = kind(**given.get(name, {}))
-    return NeuralMemory(
-        dim, heads=given.get("heads", 1), head_dim=given.get("head_dim"), rule=preset(**arguments), engine=given.get("engine", "auto"), **parts
-    )
+    return NeuralMemory(dim, heads=given.get("heads", 1), head_dim=given.get("head_dim"), rule=rule, engine=given.get("engine", "auto"), **parts)
 
 
 def presets_by_name() -> dict[str, Callable[..., Any]]:
     """The presets that a configuration can name."""
     return {name: function for name, function in vars(presets).items() if inspect.isfunction(function) and function.__module__ == presets.__name__}
+
+
+def _part(choice: str, given: Any) -> Any:
+    """A structure, bias, retention gate or learner, with the parts that it is made of in turn."""
+    module, kind = _CHOICES[choice]
+    known = {name: part for name, part in vars(module).items() if inspect.isclass(part) and issubclass(part, kind)}
+    name, arguments = (given, {}) if isinstance(given, str) else (given.get("name"), {key: value for key, value in given.items() if key != "name"})
+    if name not in known:
+        raise ValueError(f"there is no {choice} {name!r}; choose one of {', '.join(known)}.")
+    _check(f"the {choice} {name}", arguments, tuple(inspect.signature(known[name]).parameters))
+    return known[name](**{key: _part(choice, value) if isinstance(value, Mapping) else value for key, value in arguments.items()})
 
 
 def _check(what: str, given: Mapping[str, Any], known: tuple[str, ...]) -> None:

@@ -14,6 +14,7 @@ from .haystack import Haystack as Haystack
 from .haystack import Noise as Noise
 from .haystack import Repeated as Repeated
 from .language import LanguageModelling as LanguageModelling
+from .needle import Distractors as Distractors
 from .needle import Needle as Needle
 from .recall import MQAR as MQAR
 from .recall import ForgettingMQAR as ForgettingMQAR

@@ -19,9 +19,42 @@ MARKS: dict[str, tuple[str, str]] = {
     "number": ("One of the special magic numbers for ", " is: "),
     "word": ("One of the special magic words for ", " is: "),
 }
+LOOKALIKES = (
+    "\n{key} = {value}\n",
+    "\n{key}: {value},\n",
+    "\n# {key} is {value}.\n",
+    "\nreturn {key}({value})\n",
+    "\nThe price of {key} is {value}.\n",
+    "\nSee {key}, page {value}.\n",
+)
 DIGITS = {"passkey": 5, "number": 7}
 KEY_SYLLABLES, VALUE_SYLLABLES = 3, 4
 MOST_NEEDLES = 50_000  # half the values of five digits, so that different ones are found fast
+
+
+@dataclass(frozen=True, kw_only=True)
+class Distractors:
+    """Lines that might be taken for needles.
+
+    Args:
+        lookalikes: Lines for every thousand tokens that bind a key to a value in other words, those of ``LOOKALIKES``.
+        misspelt: Lines for every thousand tokens that would be needles but for one letter of their mark, which is lost or another.
+
+    Raises:
+        ValueError: A rate is negative, or 1000 or more.
+
+    Examples:
+        >>> Distractors(lookalikes=2.0).misspelt
+        0.0
+    """
+
+    lookalikes: float = 0.0
+    misspelt: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name, rate in (("lookalikes", self.lookalikes), ("misspelt", self.misspelt)):
+            if not 0 <= rate < 1000:
+                raise ValueError(f"Distractors.{name} counts lines for every thousand tokens: at least 0, less than 1000, got {rate}.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,19 +65,19 @@ class Needle(AbstractTask):
     own line up to its value. Source: the needle tasks of RULER (Hsieh et al. 2024), by the names of Titans' table 2: S-NIAH-PK is
     ``kind="passkey"`` in ``Repeated()``, S-NIAH-N and S-NIAH-W are ``"number"`` and ``"word"`` in a ``Book``; ``needles > 1`` is MK-NIAH. Ours: the
     made-up words (RULER takes keys and words from a list of English), values of a fixed length, a question without RULER's instructions,
-    ``rebound`` and ``lookalikes``.
+    ``rebound`` and ``distractors``.
 
-    Facts: ``kind``, ``needles``, ``rebound``, ``depth`` (where the newest needle of the asked key begins, as a share of the text before the
-    question), ``distance`` (tokens from the value there to the value that is asked).
+    Facts: ``kind``, ``needles``, ``rebound``, ``depth`` (where the newest needle of the key asked last begins, as a share of the text before the
+    questions), ``distance`` (tokens from the value there to the value that is asked).
 
     Args:
         kind: What is hidden: five digits, seven digits, or a made-up word of eight letters.
         needles: Keys that are hidden. Any of them is asked for.
         rebound: How often the asked key is bound again, each time to another value. The newest is asked for.
+        questions: Keys that are asked for one after the other, each question with its answer; the rebound one is the last. More than one is MQ-NIAH.
         length: Tokens of a sample, exactly, question and answer included.
         haystack: The text around.
-        lookalikes: Lines for every thousand tokens that look like a needle and are none: the mark is misspelt, or the line is an assignment. Their keys
-            are none of the needles'.
+        distractors: Further lines, with keys that are none of the needles'.
         codec: What a token is.
 
     Raises:
@@ -64,9 +97,10 @@ class Needle(AbstractTask):
     kind: Kind = "passkey"
     needles: int = 1
     rebound: int = 0
+    questions: int = 1
     length: int = 1024
     haystack: Haystack = field(default_factory=Repeated)
-    lookalikes: float = 0.0
+    distractors: Distractors = field(default_factory=Distractors)
     codec: Codec = field(default_factory=Bytes)
 
     def __post_init__(self) -> None:
@@ -76,8 +110,8 @@ class Needle(AbstractTask):
             raise ValueError(
                 f"Needle needs needles >= 1 and rebound >= 0, together {MOST_NEEDLES} at most, got needles={self.needles} and rebound={self.rebound}."
             )
-        if not 0 <= self.lookalikes < 1000:
-            raise ValueError(f"Needle.lookalikes counts lines for every thousand tokens: at least 0, less than 1000, got {self.lookalikes}.")
+        if not 1 <= self.questions <= self.needles:
+            raise ValueError(f"Needle asks for keys that are hidden, each once: questions is 1 to needles={self.needles}, got {self.questions}.")
         needed = self._draw(random.Random(0)).size
         if needed > self.length:
             raise ValueError(
@@ -91,12 +125,15 @@ class Needle(AbstractTask):
     def sample(self, seed: int) -> Sample:
         dice = random.Random(f"needle {seed}")
         drawn = self._draw(dice)
-        tail = torch.tensor(drawn.question + drawn.answer, dtype=torch.long)
+        pieces = [(part, asked) for question, answer in drawn.asked for part, asked in ((question, False), (answer, True))]
+        tail = torch.tensor([token for part, _ in pieces for token in part], dtype=torch.long)
         hidden = hide(self.haystack, drawn.lines, self.length - len(tail), self.codec, dice)
-        start, first = hidden.starts[drawn.newest], self.length - len(drawn.answer)
+        start, first = hidden.starts[drawn.newest], self.length - len(drawn.asked[-1][1])
+        asked = torch.zeros(self.length, dtype=torch.bool)
+        asked[len(hidden.tokens) :] = torch.tensor([asked for part, asked in pieces for _ in part])
         return Sample(
             torch.cat([hidden.tokens, tail]),
-            torch.arange(self.length) >= first,
+            asked,
             {
                 "kind": self.kind,
                 "needles": self.needles,
@@ -113,14 +150,18 @@ class Needle(AbstractTask):
         dice.shuffle(bound)
         texts = [(self._mark(key), f"{value}.\n") for key, value in zip(bound, values, strict=True)]
         newest = max(i for i, key in enumerate(bound) if key == keys[0])
-        question, answer = ask(self.codec, texts[newest][0], values[newest])
+        places = [*(bound.index(key) for key in keys[1 : self.questions]), newest]
+        asked = [ask(self.codec, texts[place][0], values[place]) for place in places]
         needle = ask(self.codec, *texts[newest])
         lines = [self.codec.encode(prompt + rest) for prompt, rest in texts]
-        for _ in range(round(self.lookalikes * self.length / 1000)):
+        rates = ((self._lookalike, self.distractors.lookalikes), (self._misspelt, self.distractors.misspelt))
+        others = [line for line, rate in rates for _ in range(round(rate * self.length / 1000))]
+        for other in others:
             place = dice.randrange(len(lines) + 1)
             newest += place <= newest
-            lines.insert(place, self.codec.encode(self._lookalike(keys, dice)))
-        return _Lines(lines, newest, len(needle[0]), question, answer)
+            (key,) = distinct(lambda: made_up(KEY_SYLLABLES, dice), 1, avoid=keys)
+            lines.insert(place, self.codec.encode(other(key, dice)))
+        return _Lines(lines, newest, len(needle[0]), asked)
 
     def _mark(self, key: str) -> str:
         before, behind = MARKS[self.kind]
@@ -131,25 +172,27 @@ class Needle(AbstractTask):
             return made_up(VALUE_SYLLABLES, dice)
         return "".join(dice.choices(string.digits, k=DIGITS[self.kind]))
 
-    def _lookalike(self, keys: list[str], dice: random.Random) -> str:
-        (key,) = distinct(lambda: made_up(KEY_SYLLABLES, dice), 1, avoid=keys)
+    def _lookalike(self, key: str, dice: random.Random) -> str:
+        return dice.choice(LOOKALIKES).format(key=key, value=self._value(dice))
+
+    def _misspelt(self, key: str, dice: random.Random) -> str:
         before, behind = MARKS[self.kind]
-        if dice.random() < 0.5:
-            return f"\n{key} = {self._value(dice)}\n"
         place = dice.randrange(len(before) - 1)
         other = dice.choice(["", *(letter for letter in string.ascii_lowercase if letter != before[place])])
         return f"\n{before[:place]}{other}{before[place + 1 :]}{key}{behind}{self._value(dice)}.\n"
 
 
 class _Lines(NamedTuple):
-    """What is written into the hay and what is asked; ``newest`` is the line that answers, and its value stands ``offset`` tokens behind its start."""
+    """What is written into the hay and what is asked: questions with answers.
+
+    ``newest`` is the line that answers the last one, and its value stands ``offset`` tokens behind its start.
+    """
 
     lines: list[list[int]]
     newest: int
     offset: int
-    question: list[int]
-    answer: list[int]
+    asked: list[tuple[list[int], list[int]]]
 
     @property
     def size(self) -> int:
-        return sum(map(len, self.lines)) + len(self.question) + len(self.answer)
+        return sum(map(len, self.lines)) + sum(len(question) + len(answer) for question, answer in self.asked)

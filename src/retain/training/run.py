@@ -19,9 +19,10 @@ class Lesson:
         steps: Updates, at most.
         promote_at: The share of right answers, averaged over ``patience`` updates, at which the next lesson begins early; None never does.
         patience: See ``promote_at``.
+        write_cost: The share of the model's write cost that counts. A memory that pays in full before it is of use shuts its gates for good.
 
     Raises:
-        ValueError: There is no task or no step, or the share lies outside (0, 1].
+        ValueError: There is no task or no step, ``promote_at`` lies outside (0, 1], or the write cost is negative.
 
     Examples:
         >>> from retain.tasks import Parity
@@ -33,12 +34,15 @@ class Lesson:
     steps: int
     promote_at: float | None = None
     patience: int = 10
+    write_cost: float = 1.0
 
     def __post_init__(self) -> None:
         if not self.tasks or self.steps < 1 or self.patience < 1:
             raise ValueError(f"a lesson has tasks, steps and patience, got {len(self.tasks)}, {self.steps} and {self.patience}.")
         if self.promote_at is not None and not 0 < self.promote_at <= 1:
             raise ValueError(f"promote_at is a share of right answers, above 0 and at most 1; got {self.promote_at}.")
+        if self.write_cost < 0:
+            raise ValueError(f"write_cost is a share of the model's write cost, 0 or more; got {self.write_cost}.")
 
 
 @dataclass(frozen=True, kw_only=True)

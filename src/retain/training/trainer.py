@@ -129,6 +129,7 @@ class Trainer:
         sums = (torch.stack([x.sum() for x in kind]).sum().to(device) for kind in ([p.asked[:, 1:] for p in parts], [p.mask[:, 1:] for p in parts]))
         count, read = (max(1.0, number) for number in self.workers.total(*sums))
         loss, right = torch.zeros((), device=device), torch.zeros((), device=device)
+        write_cost = self.run.lessons[place.lesson].write_cost * self.model.config.write_cost
         for i, part in enumerate(parts):
             tokens, mask, asked, answers = (x.to(device) for x in (part.tokens[:, :-1], part.mask[:, 1:], part.asked[:, 1:], part.answers[:, 1:]))
             cache = self.cache if reading.segment else RetainCache()
@@ -137,7 +138,7 @@ class Trainer:
                 torch.autocast(device.type, torch.bfloat16, reading.precision == "bf16"),
             ):
                 graded = self.objective(tokens, mask, asked, answers, cache)
-                whole_loss = graded.loss / count + self.model.config.write_cost * graded.cost / read
+                whole_loss = graded.loss / count + write_cost * graded.cost / read
                 (whole_loss * self.workers.count).backward()  # gradients are averaged over processes
             loss, right = loss + graded.loss.detach(), right + graded.right
         self.cache = self.cache.detach() if reading.segment else self.cache

@@ -15,6 +15,7 @@ from retain.tasks import (
     BytePairs,
     Bytes,
     Codec,
+    Distractors,
     EvenCopies,
     Facts,
     ForgettingMQAR,
@@ -34,7 +35,7 @@ BOOK = Book.of("".join(f"Chapter {n}. {PROSE}" for n in range(400)))
 PAIRS = BytePairs.train([PROSE * 3, "The pass key for bakoti is 48213.\nMary moved to the kitchen.\n" * 20], vocab_size=330)
 
 TEXT_TASKS: dict[str, Any] = {
-    "passkey": Needle(length=700, needles=3, rebound=2, lookalikes=4.0),
+    "passkey": Needle(length=700, needles=3, rebound=2, distractors=Distractors(lookalikes=4.0)),
     "number": Needle(kind="number", length=900, needles=2, haystack=BOOK),
     "word": Needle(kind="word", length=900, haystack=Noise()),
     "hash hop": HashHop(hops=3, letters=4, length=500, queries=2),

@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from retain.tasks import Book, BytePairs, Bytes, Needle, Noise, Repeated, needle
-from retain.tasks.needle import MARKS
+from retain.tasks import Book, BytePairs, Bytes, Distractors, Needle, Noise, Repeated, needle
+from retain.tasks.needle import LOOKALIKES, MARKS
 from tests.unit.tasks.asking import BOOK, PAIRS, check_even, check_solved, parts_of
 
 KINDS = sorted(MARKS)
@@ -31,11 +31,19 @@ def test_the_newest_line_of_the_key_answers(kind: str, length: int, haystack: ob
     assert {len(task.sample(seed).tokens) for seed in range(10)} == {length}
 
 
-@pytest.mark.parametrize(("needles", "rebound", "lookalikes"), [(4, 0, 0.0), (1, 3, 0.0), (5, 2, 5.0)])
+@pytest.mark.parametrize(("needles", "rebound", "lookalikes"), [(4, 0, 0.0), (1, 3, 0.0), (5, 2, 3.0)])
 @pytest.mark.parametrize("codec", [Bytes(), PAIRS], ids=["bytes", "pairs"])
 def test_many_needles_rebound_keys_and_lookalikes(needles: int, rebound: int, lookalikes: float, codec: Bytes | BytePairs) -> None:
     for kind in KINDS:
-        task = Needle(kind=kind, needles=needles, rebound=rebound, length=2000, lookalikes=lookalikes, codec=codec, haystack=BOOK)  # pyright: ignore[reportArgumentType]
+        task = Needle(
+            kind=kind,
+            needles=needles,
+            rebound=rebound,
+            length=2000,
+            distractors=Distractors(lookalikes=lookalikes, misspelt=lookalikes / 2),
+            codec=codec,
+            haystack=BOOK,
+        )  # pyright: ignore[reportArgumentType]
         check_solved(task, solve, range(15))
         for seed in range(15):
             assert len(task.sample(seed).tokens) == 2000
@@ -50,7 +58,7 @@ def test_many_needles_rebound_keys_and_lookalikes(needles: int, rebound: int, lo
 
 def test_the_distance_leads_back_to_the_value() -> None:
     for kind in KINDS:
-        task = Needle(kind=kind, needles=3, rebound=1, length=1500, lookalikes=3.0)  # pyright: ignore[reportArgumentType]
+        task = Needle(kind=kind, needles=3, rebound=1, length=1500, distractors=Distractors(lookalikes=3.0))  # pyright: ignore[reportArgumentType]
         for seed in range(20):
             sample = task.sample(seed)
             answer = sample.tokens[sample.asked]
@@ -58,21 +66,26 @@ def test_the_distance_leads_back_to_the_value() -> None:
             assert torch.equal(sample.tokens[back : back + len(answer)], answer)
 
 
-def test_lookalikes_have_their_number_and_never_a_key_that_is_bound() -> None:
-    task = Needle(needles=2, rebound=1, length=20_000, lookalikes=10.0, haystack=Noise())
+def test_lookalikes_and_misspelt_marks_have_their_number_and_never_a_key_that_is_bound() -> None:
+    task = Needle(needles=2, rebound=1, length=20_000, distractors=Distractors(lookalikes=10.0, misspelt=5.0), haystack=Noise())
+    forms = [re.escape(form).replace(r"\{key\}", "([a-z]{6})").replace(r"\{value\}", r"\d{5}") for form in LOOKALIKES]
     for seed in range(5):
         context, _ = parts_of(task.sample(seed))
         keys = {key for key, _ in LINE.findall(context)}
-        others = re.findall(r"\n(?!The pass key for )[^\n]*?(\w{6})(?: is | = )\d{5}\.?\n", context)
-        assert len(others) == 200
+        found = [re.findall(form, context) for form in forms]
+        misspelt = re.findall(r"\n(?!The pass key for )[^\n]{16,17}(\w{6}) is \d{5}\.\n", context)
+        assert sum(map(len, found)) == 200
+        assert min(map(len, found)) > 10
+        assert len(misspelt) == 100
         assert len(keys) == 2
-        assert not keys & set(others)
+        assert not keys & {key for some in found for key in some}
+        assert not keys & set(misspelt)
         assert sorted(context.count(key) for key in keys) == [1, 3]
 
 
 def test_a_lookalike_never_takes_a_bound_key_when_keys_are_few(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(needle, "made_up", lambda syllables, dice: dice.choice(["bakoti", "sodizo", "vogato"]))
-    context, _ = parts_of(Needle(needles=2, length=5000, lookalikes=8.0).sample(0))
+    context, _ = parts_of(Needle(needles=2, length=5000, distractors=Distractors(lookalikes=4.0, misspelt=4.0)).sample(0))
     (free,) = {"bakoti", "sodizo", "vogato"} - {key for key, _ in LINE.findall(context)}
     assert context.count(free) == 40
     assert sum(map(context.count, ("bakoti", "sodizo", "vogato"))) == 40 + 3
@@ -108,7 +121,7 @@ def test_any_needle_is_asked_for() -> None:
 
 @pytest.mark.parametrize("haystack", [Noise(), Repeated(), BOOK], ids=["noise", "repeated", "book"])
 def test_ten_million_tokens_are_drawn_in_seconds(haystack: object) -> None:
-    task = Needle(length=10_000_000, needles=4, lookalikes=0.1, haystack=haystack)  # pyright: ignore[reportArgumentType]
+    task = Needle(length=10_000_000, needles=4, distractors=Distractors(lookalikes=0.1), haystack=haystack)  # pyright: ignore[reportArgumentType]
     start = time.process_time()
     sample = task.sample(0)
     assert time.process_time() - start < 3
@@ -129,9 +142,27 @@ def test_what_cannot_be_is_refused_with_the_cure() -> None:
     with pytest.raises(ValueError, match="rebound=-1"):
         Needle(rebound=-1)
     with pytest.raises(ValueError, match="at least 0, less than 1000, got -1"):
-        Needle(lookalikes=-1.0)
+        Distractors(lookalikes=-1.0)
     with pytest.raises(ValueError, match="no room"):
-        Needle(length=300, lookalikes=40.0)
+        Needle(length=300, distractors=Distractors(lookalikes=40.0))
+
+
+def test_several_questions_are_asked_one_behind_the_other_and_each_is_answered_by_its_newest_line() -> None:
+    task = Needle(needles=5, questions=3, rebound=1, length=800)
+    places = []
+    for seed in range(30):
+        sample = task.sample(seed)
+        text = Bytes().decode(sample.tokens.tolist())
+        *hay, one, two, three = text.rsplit("\nThe pass key for ", 3)
+        newest = dict(LINE.findall("\nThe pass key for ".join(hay)))
+        asked = [line.split(" is ") for line in (one, two, three)]
+        assert [newest[key] for key, _ in asked] == [value for _, value in asked]
+        assert len({key for key, _ in asked}) == 3
+        assert Bytes().decode(sample.tokens[sample.asked].tolist()) == "".join(value for _, value in asked)
+        places.append(list(newest).index(asked[0][0]))
+    assert set(places) == {0, 1, 2, 3, 4}
+    with pytest.raises(ValueError, match="questions is 1 to needles=2, got 3"):
+        Needle(needles=2, questions=3)
 
 
 @pytest.mark.usefixtures("unchecked")
