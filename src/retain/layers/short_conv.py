@@ -44,7 +44,7 @@ class ShortConv(nn.Module):
             tail = x.new_zeros(x.shape[0], past, x.shape[2])
         seen = torch.cat([tail.to(x.dtype), x], dim=1)
         weight = self.weight.to(x.dtype)
-        if self.width > FEW_TAPS:
+        if self.width > FEW_TAPS and time:
             y = F.conv1d(seen.transpose(1, 2), weight.flip(0).t().unsqueeze(1), groups=x.shape[2]).transpose(1, 2)
         else:
             y = seen[:, past:] * weight[0]

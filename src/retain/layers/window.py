@@ -12,6 +12,8 @@ from torch import Tensor
 
 from retain.numerics.ragged import trim
 
+from .flex import flex_fits, look_by_flex
+
 
 class Sight(NamedTuple):
     """What is kept of a stream: turned keys and values [batch, window - 1, kv_heads, width] of the last tokens, the newest last."""
@@ -28,6 +30,8 @@ class Sight(NamedTuple):
 @dataclass(frozen=True)
 class Window:
     """Softmax attention over the last ``size`` tokens, the asking one included. Positions turn queries and keys (rotary embedding, base ``theta``).
+
+    On a GPU stretches longer than the window go through flex attention, all others through scaled dot product attention; the answers are the same.
 
     Examples:
         >>> window = Window(3)
@@ -56,6 +60,9 @@ class Window:
         keys, values = (torch.cat([kept.to(new.dtype), new], dim=1) for kept, new in ((before.k, k), (before.v, v)))
         after = Sight(trim(keys, lengths, self.size - 1), trim(values, lengths, self.size - 1), before.clock + lengths)
         near, time = min(self.size, q.shape[1]), q.shape[1]
+        if time > self.size and flex_fits(q):
+            pair = (keys, values) if prefix is None else tuple(torch.cat(parts, dim=1) for parts in zip(prefix, (keys, values), strict=True))
+            return look_by_flex(q, *pair, before.clock, self.size, 0 if prefix is None else prefix[0].shape[1]), after
         mine, seen = torch.arange(near)[:, None], torch.arange(self.size - 1 + near)
         mask = (seen >= mine) & (seen < mine + self.size)
         first = mask & (seen >= self.size - 1 - before.clock[:, None, None])  # before the stream there is nothing to see

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from retain.layers import window as window_module
 from retain.layers.attention import AbstractAttention, Attention
 from retain.layers.implicit_mlp_attention import ImplicitMLPAttention
 from retain.layers.nested_attention import NestedAttention
@@ -51,6 +52,51 @@ def test_a_window_is_softmax_over_the_last_tokens_and_the_prefix(window: int) ->
         keys, values = torch.cat([ahead[0], near], dim=1), torch.cat([ahead[1], v[:, first : i + 1]], dim=1)
         scores = torch.einsum("bqhd,bkhd->bhqk", here, keys) / 2
         assert_near(y[:, i : i + 1], torch.einsum("bhqk,bkhd->bqhd", scores.softmax(-1), values))
+
+
+@pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")  # which needs a compiler
+@pytest.mark.parametrize(("window", "kv_heads", "prefix"), [(1, 2, 3), (4, 2, 0), (4, 1, 3), (9, 2, 2)])
+def test_flex_attention_answers_as_the_blocks_do(monkeypatch: pytest.MonkeyPatch, window: int, kv_heads: int, prefix: int) -> None:
+    source = torch.Generator().manual_seed(0)
+    q = torch.randn(2, 21, 2, 4, generator=source)
+    k, v = (torch.randn(2, 21, kv_heads, 4, generator=source) for _ in range(2))
+    ahead = None if not prefix else tuple(torch.randn(2, prefix, kv_heads, 4, generator=source) for _ in range(2))
+    look = Window(window, theta=100.0)
+    start = look.start(k[:, :0], v[:, :0])
+    _, begun = look.look(q[:, :3], k[:, :3], v[:, :3], start, torch.tensor([3, 1]), ahead)
+    for sight in (start, begun):
+        expected, after = look.look(q, k, v, sight, _full(21), ahead)
+        with monkeypatch.context() as patch:
+            patch.setattr(window_module, "flex_fits", lambda q: True)
+            y, flexed = look.look(q, k, v, sight, _full(21), ahead)
+        assert_near(y, expected)
+        assert all(torch.equal(a, b) for a, b in zip(flexed, after, strict=True))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_on_a_gpu_a_window_answers_as_on_the_host() -> None:
+    source = torch.Generator().manual_seed(0)
+    q, k, v = (torch.randn(2, 300, 2, 16, generator=source) for _ in range(3))
+    look = Window(64)
+    expected, _ = look.look(q, k, v, look.start(k[:, :0], v[:, :0]), _full(300))
+    there = [part.cuda() for part in (q, k, v)]
+    y, _ = look.look(*there, look.start(there[1][:, :0], there[2][:, :0]), _full(300))
+    assert_near(y.cpu(), expected, {torch.float32: 1e-3})
+
+
+@pytest.mark.parametrize("kv_heads", [4, 2])
+def test_attention_that_starts_with_oneself_lets_tokens_through(kv_heads: int) -> None:
+    torch.manual_seed(0)
+    x = F.rms_norm(torch.randn(2, 40, 64), (64,))
+    tokens = torch.full((2,), 40)
+
+    def likeness(start: str) -> float:
+        attention = Attention(heads=4, kv_heads=kv_heads, window=32, start=start).build(64)  # pyright: ignore[reportArgumentType]
+        y, _ = attention(x, attention.start(2), tokens)
+        return float(F.cosine_similarity(y, x, dim=-1).mean().detach())
+
+    assert likeness("self") > (0.9 if kv_heads == 4 else 0.6)
+    assert abs(likeness("plain")) < 0.3
 
 
 def test_a_wide_window_is_torchs_causal_attention() -> None:

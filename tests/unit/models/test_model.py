@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
+from retain.memory import bias, learner, presets, retention, structure
 from retain.models import RetainForCausalLM
 from retain.models.memory import memory_from, presets_by_name
 from tests.tolerances import GRADIENTS, assert_near
@@ -112,6 +114,26 @@ def test_a_model_in_bfloat16_stays_close_and_keeps_its_memory_in_float32() -> No
     assert all(w.dtype == torch.float32 for w in memory.accumulator.values())
 
 
+def test_the_four_choices_of_a_memory_can_be_changed_one_by_one() -> None:
+    change = {"structure": {"name": "NormResidual", "inner": {"name": "MLP", "depth": 3}}, "retention": "Keep", "learner": "Gradient", "bias": "Dot"}
+    rule = memory_from({"change": change}, 8).rule
+    inner = structure.MLP(depth=3)
+    expected = replace(
+        presets.titans(), structure=structure.NormResidual(inner=inner), retention=retention.Keep(), learner=learner.Gradient(), bias=bias.Dot()
+    )
+    assert rule == expected
+
+
+def test_a_write_margin_makes_gates_pay_until_they_are_shut_by_that_much() -> None:
+    memory = {"gates": {"curve": "hard", "lr": 0.5, "forget": 0.005}}
+    costs = []
+    for margin in (0.0, 1.2, 6.0):
+        cost = model("mag", write_cost=1.0, write_margin=margin, memory=memory).train()(tokens(2, 11)).write_cost
+        costs.append(float(cost.detach()))
+    assert costs[0] < costs[1] - 0.3
+    assert costs[2] == pytest.approx(2.0)
+
+
 def test_a_memory_is_described_by_plain_data() -> None:
     memory = memory_from(
         {"preset": "titans", "rule": {"depth": 1}, "heads": 2, "head_dim": 6, "projections": {"conv": 2}, "output": {"gate": "head"}}, 8
@@ -127,7 +149,12 @@ def test_a_memory_is_described_by_plain_data() -> None:
         ({"memory": {"preset": "quark"}}, "no preset 'quark'"),
         ({"memory": {"rule": {"quarks": 1}}}, "preset 'titans' has no 'quarks'"),
         ({"memory": {"gates": {"quarks": 1}}}, r"memory\['gates'\] has no 'quarks'"),
+        ({"memory": {"change": {"quarks": 1}}}, r"memory\['change'\] has no 'quarks'"),
+        ({"memory": {"change": {"learner": "Quark"}}}, "no learner 'Quark'; choose one of Clamp, Gradient"),
+        ({"memory": {"change": {"structure": {"name": "MLP", "quarks": 1}}}}, "structure MLP has no 'quarks'"),
         ({"block": "quark"}, "no block 'quark'"),
+        ({"attention_start": "quark"}, "attention_start must be"),
+        ({"attention_start": "self", "attention": "nested", "persistent_tokens": 0, "block": "mag"}, "attention_start must be"),
         ({"block": ["mag"]}, "names 1 blocks"),
         ({"gating": "quark"}, "gating must be"),
         ({"attention": "quark"}, "attention must be"),

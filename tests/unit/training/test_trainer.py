@@ -84,6 +84,19 @@ def test_parts_of_an_update_add_up_to_it(tmp_path: Path) -> None:
     assert_near(torch.tensor(losses(tmp_path / "plain")), torch.tensor(losses(tmp_path / "accumulated")), {torch.float32: 1e-5})
 
 
+def test_a_lesson_lets_writing_cost_its_share(tmp_path: Path) -> None:
+    """With no share the gates learn from the task alone, as in a model whose writing costs nothing."""
+    found = {}
+    for name, share, cost in (("no share", 0.0, 0.1), ("free", 1.0, 0.0), ("half", 0.5, 0.2), ("whole", 1.0, 0.1)):
+        run = run_of("plain")
+        lessons = tuple(replace(lesson, write_cost=share) for lesson in run.lessons)
+        Trainer(replace(run, model={**SMALL, "write_cost": cost}, lessons=lessons), tmp_path / name).fit()
+        found[name] = losses(tmp_path / name)
+    assert found["no share"] == pytest.approx(found["free"])
+    assert found["half"] == pytest.approx(found["whole"])
+    assert found["free"] != pytest.approx(found["whole"])
+
+
 def test_segments_carry_the_memory_along(tmp_path: Path) -> None:
     """The loss of a later segment is that of reading the sample whole, up to there, with these weights."""
     run = replace(
