@@ -101,10 +101,10 @@ def run_of(hay: Book, seed: int) -> Run:
         )
 
     lessons = (
-        Lesson(tasks=some(1, 192, 0.0, rebound=(0,)), steps=300, promote_at=0.97, write_cost=0.025),
-        Lesson(tasks=some(4, 896, 6.0), steps=300, promote_at=0.97, write_cost=0.125),
+        Lesson(tasks=some(1, 192, 0.0, rebound=(0,)), steps=100, promote_at=0.97, write_cost=0.025),
+        Lesson(tasks=some(4, 896, 6.0), steps=100, promote_at=0.97, write_cost=0.125),
         Lesson(tasks=some(8, 1536, 6.0, rebound=(0,)) + some(1, 1024, 6.0), steps=250, write_cost=0.5),
-        Lesson(tasks=some(8, 1536, 6.0, rebound=(0,)) + some(1, 2048, 6.0), steps=300),
+        Lesson(tasks=some(8, 1536, 6.0, rebound=(0,)) + some(1, 2048, 6.0), steps=350),
     )
     return Run(model=MODEL, lessons=lessons, reading=Reading(rows=8), seed=seed)
 
