@@ -75,5 +75,5 @@ def _teller(name: str, folder: Path) -> Teller:
         import trackio  # pyright: ignore[reportMissingImports]
     except ImportError as error:
         raise ImportError(f"telling {name} needs its package ({error}). Cure: pip install {name}") from None
-    trackio.init(project=folder.resolve().name)
+    trackio.init(project=folder.resolve().name, name="training", resume="allow")  # a training that goes on, goes on there
     return lambda step, numbers: trackio.log(dict(numbers), step=step)

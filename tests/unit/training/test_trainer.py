@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import types
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -184,6 +185,17 @@ def test_tensorboard_is_told_and_an_unknown_package_is_named(tmp_path: Path) -> 
             Trainer(replace(run_of("plain"), watch=Watch(to=("trackio",))), tmp_path / "not").fit()
     finally:
         del sys.modules["trackio"]
+
+
+def test_trackio_is_told_and_goes_on_with_the_run_of_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[object] = []
+    stub = types.ModuleType("trackio")
+    stub.init = lambda **how: told.append(how)  # pyright: ignore[reportAttributeAccessIssue]
+    stub.log = lambda numbers, step: told.append((step, numbers["loss"]))  # pyright: ignore[reportAttributeAccessIssue]
+    monkeypatch.setitem(sys.modules, "trackio", stub)
+    Trainer(replace(run_of("plain"), watch=Watch(every=4, to=("trackio",))), tmp_path / "told").fit()
+    assert told[0] == {"project": "told", "name": "training", "resume": "allow"}
+    assert told[1:] == [(line["step"], line["loss"]) for line in read_metrics(tmp_path / "told")]
 
 
 def test_samples_depend_on_seed_and_number_alone() -> None:
