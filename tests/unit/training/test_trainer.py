@@ -7,8 +7,8 @@ import os
 import signal
 import subprocess
 import sys
-import types
 import time
+import types
 from dataclasses import replace
 from pathlib import Path
 
