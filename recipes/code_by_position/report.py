@@ -14,7 +14,7 @@ from ..evidence import figure_kept, spread, table_put
 from .run import MODELS
 
 HERE = Path(__file__).parent
-COLOURS = {"MAG": "#1b6ca8", "MAC": "#3b8686", "sliding window": "#c8553d"}
+COLOURS = {"MAG": "#1b6ca8", "sliding window": "#c8553d"}
 STYLES = {"model": "-", "writes off": ":", "memory reset": "--", "window cut": "-."}
 
 

@@ -26,7 +26,6 @@ PLACES = (1, 256, 512, 1024, 2048, 4096, 8192, READ)
 MEMORY = {"preset": "delta_net", "heads": 2, "gates": {"lr": 0.5}, "projections": {"start": "recall"}, "output": {"gate": None}}
 MODELS: dict[str, dict[str, Any]] = {
     "MAG": {"block": "mag", "memory": MEMORY},
-    "MAC": {"block": "mac", "memory": MEMORY, "attention_start": "self"},
     "sliding window": {"block": "sliding_window", "intermediate_size": 544},
 }
 SIZES = {"hidden_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4, "window": 64, "gating": "add"}
@@ -36,7 +35,7 @@ def run_of(name: str, hay: Book, seed: int) -> Run:
     """Stretches of 4,096 bytes, read in pieces of 512 from one to the next of which memories go on."""
     return Run(
         model={**SIZES, **MODELS[name]},
-        lessons=(Lesson(tasks=(LanguageModelling(book=hay, length=4097),), steps=800),),
+        lessons=(Lesson(tasks=(LanguageModelling(book=hay, length=4097),), steps=500),),
         reading=Reading(rows=8, segment=512),
         schedule=Schedule(lr=3e-3, gate_lr=6e-3),
         seed=seed,
@@ -54,7 +53,7 @@ def main(
     seed: Annotated[int, typer.Option(help="Of weights and samples.")] = 0,
     work: Annotated[Path | None, typer.Option(help="Folder for the trainings, which then go on where they stopped.")] = None,
 ) -> None:
-    """Train three models of one size on the library's packages and read whole files of the packages held out."""
+    """Train two models of one size on the library's packages and read whole files of the packages held out."""
     begun = time.perf_counter()
     train, _ = Corpus.code().split(held_out=HELD_OUT)
     hay, held_out = train.book(), files()

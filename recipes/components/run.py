@@ -13,16 +13,16 @@ from typing import Annotated, Any
 import torch
 import typer
 
-from retain.evaluation import MemoryReset, WritesOff, perplexity, recall
+from retain.evaluation import WritesOff, perplexity, recall
 from retain.tasks import MQAR, Corpus, LanguageModelling
 from retain.training import Lesson, Reading, Run, Schedule
 
 from ..evidence import CONSOLE, keep, trained
 
 HELD_OUT = ("asyncio", "email", "http", "idlelib", "lib2to3", "tkinter")
-TRAINED, LONGEST, TEXTS = 512, 8192, 8
+TRAINED, LONGEST, TEXTS = 512, 8192, 4
 PLACES = (1, 512, 1024, 2048, 4096, 8192)
-UPDATES = 400
+UPDATES = 300
 VARIANTS: dict[str, dict[str, Any]] = {
     "full": {},
     "depth 1 (linear memory)": {"rule": {"depth": 1}},
@@ -77,10 +77,10 @@ def main(
                 seed=seed,
             )
             model, about = trained(code, folder / "code", f"{name}, code")
-            bits = perplexity(model, texts, PLACES, controls=(WritesOff(), MemoryReset()), title=name)
+            bits = perplexity(model, texts, PLACES, controls=(WritesOff(),), title=name)
             pairs = Run(
                 model=model_of(name),
-                lessons=(Lesson(tasks=(near,), steps=300, promote_at=0.995),),
+                lessons=(Lesson(tasks=(near,), steps=200, promote_at=0.995),),
                 reading=Reading(rows=32),
                 seed=seed,
             )
