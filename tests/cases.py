@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from retain import Anchor, MemoryRule, bias, learner, presets, retention, structure
-from retain.core.contracts import AbstractBias, AbstractEngine, AbstractLearner, AbstractRetention, AbstractStructure
+from retain.core.contracts import AbstractAffineBias, AbstractBias, AbstractEngine, AbstractLearner, AbstractRetention, AbstractStructure
 from retain.engines.select import ENGINES
 from retain.numerics import Activation
 
@@ -30,7 +30,9 @@ ACTIVATIONS: tuple[Activation, ...] = get_args(Activation)
 BARE: tuple[AbstractStructure, ...] = (
     structure.Matrix(),
     structure.MLP(depth=1),
-    *(structure.MLP(depth=depth, expansion=1.5, activation=name) for depth in (2, 3, 4) for name in ACTIVATIONS),
+    *(structure.MLP(depth=2, expansion=1.5, activation=name) for name in ACTIVATIONS),
+    structure.MLP(depth=3, expansion=1.5, activation="tanh"),
+    structure.MLP(depth=4, expansion=1.5, activation="silu"),
     *(structure.GatedMLP(expansion=1.5, activation=name) for name in ACTIVATIONS),
     *(structure.GatedResidualMLP(depth=depth, expansion=1.5) for depth in (1, 2)),
     *(structure.LowRankMLP(depth=depth, rank=2) for depth in (1, 2)),
@@ -48,7 +50,15 @@ BIASES: tuple[AbstractBias, ...] = (
     bias.L2(),
     bias.L2(scale=1.0),
     bias.Dot(),
+    bias.Lp(),
+    bias.Lp(p=1.0),
+    bias.Lp(p=1.5, surrogate="consistent"),
+    bias.Lp(p=3.0, surrogate="tanh", steepness=10.0),
+    *(bias.Huber(kind=kind, threshold=0.7) for kind in ("coordinate", "norm", "mixture")),
+    bias.ShiftRobust(radius=0.3),
 )
+
+AFFINE: tuple[AbstractBias, ...] = tuple(held for held in BIASES if isinstance(held, AbstractAffineBias))
 
 RETENTIONS: tuple[AbstractRetention, ...] = (
     retention.Keep(),
@@ -151,7 +161,7 @@ _DELTA = (
     *(
         replace(presets.delta_net(), retention=gate, bias=held, reads=reads)
         for gate in RETENTIONS
-        for held in BIASES
+        for held in AFFINE
         for reads in ("after", "before")
         if (held, reads) in ((bias.L2(), "after"), (bias.L2(scale=1.0), "before"), (bias.Dot(), "after"))
     ),

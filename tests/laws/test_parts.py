@@ -92,10 +92,18 @@ def test_an_affine_bias_has_the_slope_and_pull_it_names(held: AbstractAffineBias
 
 
 @pytest.mark.parametrize("held", [held for held in BIASES if not isinstance(held, bias.Dot)], ids=named)
-def test_a_distance_vanishes_at_its_target(held: AbstractBias) -> None:
+def test_a_distance_is_least_at_its_target_and_smooth_there_to_the_second_derivative(held: AbstractBias) -> None:
     v = normal(4, 3)
-    assert not held.loss(v, v).any()
+    least = held.radius**2 / 2 if isinstance(held, bias.ShiftRobust) else 0.0
+    assert_near(held.loss(v, v), torch.full((4,), least, dtype=torch.float64))
     assert not held.grad(v, v).any()
+    y = v.clone().requires_grad_()
+    slope = torch.func.grad(lambda y: held.loss(y, v).sum())(y)
+    assert not slope.any()
+    for first in (slope, held.grad(y, v)):
+        (second,) = torch.autograd.grad(first.sum(), y)
+        assert second.isfinite().all()
+    assert (held.loss(v + normal(4, 3, seed=1), v) > least).all()
 
 
 # ---- retention
