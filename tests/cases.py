@@ -9,7 +9,16 @@ import torch
 from torch import Tensor, nn
 
 from retain import Anchor, MemoryRule, bias, learner, presets, retention, structure
-from retain.core.contracts import AbstractAffineBias, AbstractBias, AbstractEngine, AbstractLearner, AbstractRetention, AbstractStructure
+from retain.core.contracts import (
+    AbstractAffineBias,
+    AbstractBias,
+    AbstractChannelRetention,
+    AbstractEngine,
+    AbstractLearner,
+    AbstractRetention,
+    AbstractScalarRetention,
+    AbstractStructure,
+)
 from retain.engines.select import ENGINES
 from retain.numerics import Activation
 
@@ -66,7 +75,19 @@ RETENTIONS: tuple[AbstractRetention, ...] = (
     retention.Decay(grad_at="decayed"),
     retention.ChannelDecay(),
     retention.ChannelDecay(grad_at="decayed"),
+    retention.ElasticNet(threshold=0.02),
+    retention.ElasticNet(threshold=0.02, view="leader"),
+    retention.ElasticNet(threshold=0.02, kind="smooth"),
+    retention.Lq(),
+    retention.Lq(q=1.5, link="exact"),
+    retention.KL(),
+    retention.KL(total=3.0, over="all"),
+    *(retention.Bregman(potential=potential) for potential in ("square", "entropy", "sigmoid")),
+    retention.FDivergence(),
+    retention.FDivergence(f="kl", total=3.0),
 )
+
+LINEAR: tuple[AbstractRetention, ...] = tuple(gate for gate in RETENTIONS if isinstance(gate, (AbstractScalarRetention, AbstractChannelRetention)))
 
 LEARNERS: tuple[AbstractLearner, ...] = (
     learner.Gradient(),
@@ -160,7 +181,7 @@ def named(part: object) -> str:
 _DELTA = (
     *(
         replace(presets.delta_net(), retention=gate, bias=held, reads=reads)
-        for gate in RETENTIONS
+        for gate in LINEAR
         for held in AFFINE
         for reads in ("after", "before")
         if (held, reads) in ((bias.L2(), "after"), (bias.L2(scale=1.0), "before"), (bias.Dot(), "after"))

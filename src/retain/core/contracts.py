@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .shapes import Params
+from .trees import each
 from .untraced import untraced
 
 if TYPE_CHECKING:
@@ -105,7 +106,10 @@ class AbstractAffineBias(AbstractBias):
 
 
 class AbstractRetention(ABC):
-    """The retention gate: what the memory lets go. An accumulator ``A`` is kept; the weights are what it exposes."""
+    """The retention gate: what the memory lets go. An accumulator ``A`` is kept; the weights are what it exposes.
+
+    Methods that look at whole weights are told how many axes of their tensors count memories: ``lead``, two for [batch, heads, ...].
+    """
 
     grad_at: Literal["previous", "decayed"] = "previous"
 
@@ -125,15 +129,19 @@ class AbstractRetention(ABC):
         """Whether each step brings a ``retain`` gate: none, one number a head, or one a channel of the head."""
         return "none"
 
-    def start(self, params: Params) -> Params:
-        """The accumulator whose exposed weights are ``params``."""
+    def start(self, params: Params, lead: int = 2) -> Params:
+        """The accumulator of a memory that begins from ``params``. It exposes them, or, where not all weights can be, what the gate makes of them."""
         return params
 
     @abstractmethod
     def keep(self, accumulator: Params, step: Step) -> Params:
         """What is left of the accumulator after one step of forgetting."""
 
-    def expose(self, accumulator: Params) -> Params:
+    def moved(self, accumulator: Params, delta: Params, step: Step, lead: int = 2) -> Params:
+        """The accumulator after a step that adds ``delta`` to what is kept."""
+        return each(torch.add, self.keep(accumulator, step), delta)
+
+    def expose(self, accumulator: Params, lead: int = 2) -> Params:
         """The weights that an accumulator stands for."""
         return accumulator
 

@@ -72,8 +72,8 @@ class MemoryState:
     @classmethod
     def start(cls, rule: MemoryRule, initial: Params, batch: int) -> MemoryState:
         """The state before the first token: ``initial`` [heads, ...] in every row."""
-        anchor = each(lambda w: w.unsqueeze(0).expand(batch, *w.shape), initial)
-        accumulator = rule.retention.start(anchor)
+        accumulator = rule.retention.start(each(lambda w: w.unsqueeze(0).expand(batch, *w.shape), initial))
+        anchor = rule.retention.expose(accumulator)
         moments = tuple(each(torch.zeros_like, accumulator) for _ in range(rule.learner.moments))
         width, some = rule.structure.company(initial), next(iter(initial.values()))
         context = some.new_zeros(batch, rule.step_every, some.shape[0], width) if width else None

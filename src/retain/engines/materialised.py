@@ -15,7 +15,6 @@ from retain.core.rule import MemoryRule
 from retain.core.shapes import Params
 from retain.core.state import MemoryState
 from retain.core.tokens import Step, Tokens
-from retain.core.trees import each
 from retain.numerics import Layout
 from retain.numerics.ragged import trim
 
@@ -91,7 +90,7 @@ class Materialised(AbstractEngine):
                     if self.backprop == "segment":
                         reads.until((i + 1) * size, states[0])
                         states = cut_rows(moved, states)
-                    anchor = pick_rows(moved, [rule.retention.expose(states[0])], [anchor])[0]
+                    anchor = pick_rows(moved, [rule.retention.expose(states[0], lead=1)], [anchor])[0]
             reads.until(tokens.time, states[0])
             return torch.cat(reads.outputs, dim=1), torch.cat(losses, dim=1), anchor, [*states, *beside]
 
@@ -131,7 +130,7 @@ class _Reads:
         first = done - done % self.group
         queries = self.q[:, first:stop]
         if queries.shape[1] > done - first:
-            self.outputs.append(self.rule.structure.read(Plain(self.rule.retention.expose(accumulator)), queries)[:, done - first :])
+            self.outputs.append(self.rule.structure.read(Plain(self.rule.retention.expose(accumulator, lead=1)), queries)[:, done - first :])
         self.done = max(done, stop) - self.ahead
 
 
@@ -188,7 +187,7 @@ def _updates(factors: Factors, shares: Tensor, cells: int) -> list[Params]:
 def _step(rule: MemoryRule, states: list[Params], update: Params, step: Step, active: Tensor) -> list[Params]:
     accumulator, moments = states[0], tuple(states[1:])
     moved = rule.learner.accumulate(moments, update, step)
-    new = [each(torch.add, rule.retention.keep(accumulator, step), rule.learner.expose(moved, update, step)), *moved]
+    new = [rule.retention.moved(accumulator, rule.learner.expose(moved, update, step), step, lead=1), *moved]
     return pick_rows(active, new, states)
 
 

@@ -73,8 +73,7 @@ class Recurrent(AbstractEngine):
             if bool(fires.any()):
                 step = replace(step, lr=rates / written.clamp(min=1))
                 moved = rule.learner.accumulate(moments, update, step)
-                kept = rule.retention.keep(accumulator, step)
-                moved_to = each(torch.add, kept, rule.learner.expose(moved, update, step))
+                moved_to = rule.retention.moved(accumulator, rule.learner.expose(moved, update, step), step)
                 accumulator = pick(fires, moved_to, accumulator)
                 moments = tuple(pick(fires, new, old) for new, old in zip(moved, moments, strict=True))
             ended = real & (clock % rule.step_every == 0)

@@ -9,3 +9,5 @@ from .length import length as length
 from .newton_schulz import newton_schulz as newton_schulz
 from .ragged import Layout as Layout
 from .recompute import recompute as recompute
+from .soft_threshold import smooth_threshold as smooth_threshold
+from .soft_threshold import soft_threshold as soft_threshold

@@ -1,0 +1,60 @@
+"""Retention on the simplex: weights are shares, and what is learnt by one entry is forgotten by the others."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from retain.core.contracts import AbstractRetention
+from retain.core.shapes import Params
+from retain.core.tokens import Step
+from retain.core.trees import each, stretch
+
+from .decay import given
+
+
+@dataclass(frozen=True, kw_only=True)
+class KL(AbstractRetention):
+    r"""$W_t = c\,\mathrm{softmax}\bigl((1 - \lambda_t) \log W_{t-1} + \Delta_t\bigr)$: all weights are positive and their sum is $c$.
+
+    It is the minimiser of $\langle W, g_t \rangle + \tfrac1\eta \mathrm{KL}(W \,\|\, W_{t-1}) + \tfrac1\alpha \sum W \log W$ on the scaled simplex, with
+    $\lambda = \tfrac1\alpha / (\tfrac1\alpha + \tfrac1\eta)$ and $\Delta = -g_t / (\tfrac1\alpha + \tfrac1\eta)$. The accumulator holds logarithms up to a constant,
+    which the softmax does not see. Initial weights are taken as such logarithms. Source: MIRAS equations 19 to 21 (with $W_{t-1}$ for the printed $W_t$ in
+    the divergence) and, for Memora, 27.
+
+    Symbols: ``retain`` is $1 - \lambda_t$, ``total`` $c$.
+
+    Args:
+        total: $c$, of each simplex.
+        over: What sums to ``total``: ``"all"`` entries of a weight tensor, as derived, or each ``"slice"`` along its last axis.
+
+    Raises:
+        ValueError: The total is not positive, or ``over`` is unknown.
+
+    Examples:
+        >>> import torch
+        >>> KL(total=4.0, over="all").expose({"w": torch.zeros(1, 1, 2, 2)})["w"].flatten()
+        tensor([1., 1., 1., 1.])
+    """
+
+    total: float = 1.0
+    over: Literal["all", "slice"] = "slice"
+
+    def __post_init__(self) -> None:
+        if self.total <= 0:
+            raise ValueError(f"KL.total must be positive, got {self.total}.")
+        if self.over not in ("all", "slice"):
+            raise ValueError(f"KL.over must be 'all' or 'slice', got {self.over!r}.")
+
+    @property
+    def gate(self) -> Literal["none", "head", "channel"]:
+        return "head"
+
+    def keep(self, accumulator: Params, step: Step) -> Params:
+        retain = given(step.retain, self)
+        return each(lambda a: stretch(retain, a) * a, accumulator)
+
+    def expose(self, accumulator: Params, lead: int = 2) -> Params:
+        if self.over == "slice":
+            return each(lambda a: self.total * a.softmax(-1), accumulator)
+        return each(lambda a: self.total * a.flatten(lead).softmax(-1).view(a.shape), accumulator)
