@@ -64,6 +64,7 @@ BIASES: tuple[AbstractBias, ...] = (
     bias.Lp(p=1.5, surrogate="consistent"),
     bias.Lp(p=3.0, surrogate="tanh", steepness=10.0),
     *(bias.Huber(kind=kind, threshold=0.7) for kind in ("coordinate", "norm", "mixture")),
+    bias.Huber(threshold=0.7, scaled="by token"),
     bias.ShiftRobust(radius=0.3),
 )
 

@@ -130,6 +130,8 @@ def world(
     initial = {name: w.to(dtype) + 0.3 * normal(*w.shape) for name, w in fresh.items()}
     if rule.learner.scale_max:
         tokens = replace(tokens, scales=gate(*lead, len(initial)))
+    if rule.bias.gate == "token":
+        tokens = replace(tokens, threshold=2 * gate(*lead, pairs))
     if rule.anchor.transition == "gated":
         tokens = replace(tokens, transition=gate(*lead))
     if rule.anchor.residual == "weights":

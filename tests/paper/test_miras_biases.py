@@ -117,6 +117,19 @@ def test_huber_as_a_mixture_takes_the_step_of_one_loss_or_the_other() -> None:
     assert held.grad(corner * 1.001, zero[0]).norm() > 1.7 * held.grad(corner * 0.999, zero[0]).norm()
 
 
+@pytest.mark.equation("miras", 14)
+@pytest.mark.equation("miras", 15)
+@pytest.mark.equation("miras", 16)
+@pytest.mark.parametrize("kind", ["coordinate", "norm", "mixture"])
+def test_each_token_may_bring_its_threshold(kind: str) -> None:
+    y, v, scale = 2 * normal(40, 3), normal(40, 3, seed=1), normal(40, seed=2).abs()
+    held = bias.Huber(kind=kind, threshold=0.8, scaled="by token").at(scale)  # pyright: ignore[reportArgumentType]
+    for i in range(40):
+        alone = bias.Huber(kind=kind, threshold=0.8 * float(scale[i]))  # pyright: ignore[reportArgumentType]
+        assert_near(held.loss(y, v)[i], alone.loss(y[i], v[i]))
+        assert_near(held.grad(y, v)[i], alone.grad(y[i], v[i]))
+
+
 @pytest.mark.equation("miras", 17)
 def test_the_worst_shift_is_worse_than_any_other() -> None:
     y, v, radius = normal(4), normal(4, seed=1), 0.7

@@ -82,6 +82,15 @@ class AbstractMatrix(AbstractStructure):
 class AbstractBias(ABC):
     """The attentional bias: what the memory is asked to hold."""
 
+    @property
+    def gate(self) -> Literal["none", "token"]:
+        """Whether each token brings a ``threshold`` gate."""
+        return "none"
+
+    def at(self, threshold: Tensor) -> AbstractBias:
+        """The bias for tokens with these thresholds [..., tokens]."""
+        return self
+
     @abstractmethod
     def loss(self, y: Tensor, v: Tensor) -> Tensor:
         """One number for each token: [..., tokens] from [..., tokens, value]."""

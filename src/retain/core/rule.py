@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from torch import Tensor
+
 from .contracts import AbstractBias, AbstractChannelRetention, AbstractLearner, AbstractRetention, AbstractScalarRetention, AbstractStructure
 from .shapes import Params
 from .tokens import Step
@@ -100,6 +102,23 @@ class MemoryRule:
         refusal = self.retention.why_not(self.update_every)
         if refusal is not None:
             raise ValueError(refusal)
+
+    def loss(self, y: Tensor, targets: Tensor) -> Tensor:
+        """The bias' loss of answers [..., tokens, value] to ``Tokens.targets`` [..., tokens, value or one more]."""
+        bias, v = self._bias_of(targets, y.shape[-1])
+        return bias.loss(y, v)
+
+    def slope(self, y: Tensor, targets: Tensor) -> Tensor:
+        """Its gradient at the answers."""
+        bias, v = self._bias_of(targets, y.shape[-1])
+        return bias.grad(y, v)
+
+    def _bias_of(self, targets: Tensor, width: int) -> tuple[AbstractBias, Tensor]:
+        if self.bias.gate == "none":
+            return self.bias, targets
+        if targets.shape[-1] == width:
+            raise ValueError(f"{type(self.bias).__name__} needs a `threshold` gate with each token, got None.")
+        return self.bias.at(targets[..., -1]), targets[..., :-1]
 
     def gradient_point(self, anchor: Params, step: Step, beside: Params | None) -> Params:
         """The weights at which the gradients of a step are taken, given those exposed at the last boundary and those of the other memory."""

@@ -52,6 +52,7 @@ class Tokens(StepGates):
         v: Values [batch, time, heads, pairs, value].
         lr: Inner learning rate (theta) [batch, time, heads, pairs].
         q: Queries [batch, time, heads, key]; None in tokens that wait in a state.
+        threshold: What the bias asks of each token beside its value [batch, time, heads, pairs].
         transition: How far the memory goes towards its newest weights at a boundary [batch, time, heads].
         write: Tokens that are stored. The others are read at, and the clock passes them, but no step is taken for them.
         visible: Pairs [batch, time, pairs] that later ones of their step may see, where the structure lets them; None means all. Those that are not
@@ -67,6 +68,7 @@ class Tokens(StepGates):
     v: Values
     lr: Rates
     q: Queries | None = None
+    threshold: Rates | None = None
     transition: Float[Tensor, "batch time heads"] | None = None
     write: TokenMask | None = None
     visible: Bool[Tensor, "batch time pairs"] | None = None
@@ -102,6 +104,11 @@ class Tokens(StepGates):
             values = [getattr(part, field.name) for part in parts]
             out[field.name] = None if any(value is None for value in values) else function(*values)
         return Tokens(**out)
+
+    @property
+    def targets(self) -> Tensor:
+        """What is to be held [batch, time, heads, pairs, value], with the ``threshold`` as one more channel if there is one; see ``MemoryRule.loss``."""
+        return self.v if self.threshold is None else torch.cat([self.v, self.threshold.unsqueeze(-1)], dim=-1)
 
     @property
     def written(self) -> Tensor:

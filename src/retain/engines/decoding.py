@@ -33,7 +33,7 @@ def decode(rule: MemoryRule, tokens: Tokens, state: MemoryState, tile: int, back
     """Take the token's gradient at the anchor, put it to those that wait, and read at their sum; fold them all when the tile is full."""
     heads, pairs = tokens.k.shape[2:4]
     anchor, states = flat(state.anchor), [flat(part) for part in (state.accumulator, *state.moments)]
-    factors, loss = capture(rule, anchor, cells_first(tokens.k), cells_first(tokens.v))
+    factors, loss = capture(rule, anchor, cells_first(tokens.k), cells_first(tokens.targets))
     before, held = nothing_done(states), 0
     if state.pending is None:
         waiting = replace(tokens, q=None)

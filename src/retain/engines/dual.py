@@ -90,7 +90,7 @@ class _Work:
         pairs, kept = joined.tokens.k.shape[3], None if state.pending is None else state.pending.factors
         fresh = joined.before if kept or state.pending is None else torch.zeros_like(joined.before)
         time = joined.time if kept or state.pending is None else joined.tokens.time
-        k, v = (cells_first(trim(x, fresh, time)) for x in (joined.tokens.k, joined.tokens.v))
+        k, v = (cells_first(trim(x, fresh, time)) for x in (joined.tokens.k, joined.tokens.targets))
         factors, loss = capture(rule, anchor, k, v)
         if kept:
             count = joined.before.repeat_interleave(joined.tokens.k.shape[2]) * pairs
@@ -161,7 +161,11 @@ class _Work:
         next_cells = (_spread(table.next_steps, rule, pairs) * shares).unbind(1)
         of_states, next_states = of_states.unbind(1), table.next_states.unbind(1)
         assert tokens.q is not None
-        q, k, v = heads_first(tokens.q).split(size, 1), cells_first(tokens.k).split(size * pairs, 1), cells_first(tokens.v).split(size * pairs, 1)
+        q, k, v = (
+            heads_first(tokens.q).split(size, 1),
+            cells_first(tokens.k).split(size * pairs, 1),
+            cells_first(tokens.targets).split(size * pairs, 1),
+        )
         scales = scales_of(rule, tokens)
         by_cell = [None] * amount if scales is None else scales.split(size * pairs, 1)
         crossed = None if tokens.transition is None else heads_first(tokens.transition[:, size - 1 :: size]).unbind(1)

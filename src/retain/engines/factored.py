@@ -19,7 +19,7 @@ Factors = Mapping[str, tuple[Tensor, ...]]  # (inputs [N, C, I], output gradient
 
 
 def capture(rule: MemoryRule, anchor: Params, k: Tensor, v: Tensor) -> tuple[Factors, Tensor]:
-    """The gradient of every cell's loss at the anchor, in factors, and the loss itself [N, C]. ``k`` is [N, C, key], ``v`` [N, C, value]."""
+    """The gradient of every cell's loss at the anchor, in factors, and the loss itself [N, C]. ``k`` is [N, C, key], ``v`` their targets [N, C, value or one more]."""
     through = torch.is_grad_enabled() and any(t.requires_grad for t in (k, v, *anchor.values()))
     if torch.is_inference_mode_enabled():  # whose tensors no gradient can be taken of; copies of them are ordinary tensors
         with torch.inference_mode(False), torch.no_grad():
@@ -29,7 +29,7 @@ def capture(rule: MemoryRule, anchor: Params, k: Tensor, v: Tensor) -> tuple[Fac
             anchor = {name: w.detach() for name, w in anchor.items()}
         reader = _Recorder(anchor, through)
         y = rule.structure.read(reader, k if through else k.detach())
-        slope = rule.bias.grad(y if through else y.detach(), v)
+        slope = rule.slope(y if through else y.detach(), v)
         gradients = torch.autograd.grad(y, [out for _, out in reader.taps.values()], slope, create_graph=through)
     factors: dict[str, tuple[Tensor, ...]] = {}
     for (name, (x, _)), d in zip(reader.taps.items(), gradients, strict=True):
@@ -38,7 +38,7 @@ def capture(rule: MemoryRule, anchor: Params, k: Tensor, v: Tensor) -> tuple[Fac
         else:
             assert x is not None
             factors[name] = (x if through else x.detach(), d)
-    return factors, rule.bias.loss(y if through else y.detach(), v)
+    return factors, rule.loss(y if through else y.detach(), v)
 
 
 def scaled(factors: Factors, scales: Tensor | None) -> Factors:

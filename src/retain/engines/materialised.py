@@ -70,14 +70,14 @@ class Materialised(AbstractEngine):
                 steps = steps if isinstance(rule.learner, AbstractLinearLearner) else replace(steps, lr=mean_rates(rule, filled))
                 active = active.bool() & _complete(layout, tile * size, every, active.shape[1]).repeat_interleave(heads, dim=0).to(active.device)
                 point = rule.gradient_point(anchor, _at(steps, 0), beside[0] if beside else None)
-                k, v, shares = cells_first(here.k), cells_first(here.v), shares_of(here, rule.learner.rates)
+                k, v, shares = cells_first(here.k), cells_first(here.targets), shares_of(here, rule.learner.rates)
                 if rule.structure.factored:
                     factors, loss = capture(rule, point, k, v)
                     updates = _updates(factors, shares, every * here.k.shape[3])
                 else:
                     updates, loss = _whole_updates(rule, point, (k, v, shares.squeeze(1), _seen(here)), every * here.k.shape[3])
                 if beside:
-                    loss = rule.bias.loss(rule.structure.read(Plain(rule.retention.gradient_point(anchor, _at(steps, 0)), _seen(here)), k), v)
+                    loss = rule.loss(rule.structure.read(Plain(rule.retention.gradient_point(anchor, _at(steps, 0)), _seen(here)), k), v)
                 for j, (update, any_row) in enumerate(zip(updates, active.any(0).tolist(), strict=True)):
                     reads.until(i * size + (j + 1) * every - (rule.reads == "after"), states[0])
                     states = _step(rule, states, update, _at(steps, j), active[:, j]) if any_row else states
@@ -148,7 +148,7 @@ def _wait(rule: MemoryRule, state: MemoryState, joined: Joined) -> tuple[Tensor,
         y = tokens_first(rule.structure.read(Plain(weights), heads_first(context)), heads)
         y, after = trim(y, place_of_query(rule, state.clock), tokens.time), replace(after, context=context)
         seen, new = _seen(joined.tokens), joined.tokens
-    loss = rule.bias.loss(rule.structure.read(Plain(anchor, seen), cells_first(new.k)), cells_first(new.v))
+    loss = rule.loss(rule.structure.read(Plain(anchor, seen), cells_first(new.k)), cells_first(new.targets))
     surprise = tokens_first(per_token(loss, tokens.k.shape[3]), heads)
     return y, after, surprise if new is tokens else joined.new(surprise, like=surprise)
 
@@ -164,7 +164,7 @@ def _whole_updates(rule: MemoryRule, point: Params, cells: tuple[Tensor, ...], e
     """
 
     def objective(weights: dict[str, Tensor], k: Tensor, v: Tensor, shares: Tensor, seen: Tensor) -> tuple[Tensor, Tensor]:
-        loss = rule.bias.loss(rule.structure.read(Plain(weights, seen), k), v)
+        loss = rule.loss(rule.structure.read(Plain(weights, seen), k), v)
         return (shares * loss).sum(), loss
 
     gradient = torch.func.vmap(torch.func.grad(objective, has_aux=True))

@@ -36,7 +36,7 @@ class Recurrent(AbstractEngine):
 
     def advance(self, rule: MemoryRule, tokens: Tokens, state: MemoryState, lengths: Tensor | None) -> tuple[Tensor, MemoryState, Tensor]:
         joined = Joined.of(tokens, state, lengths)
-        stream, clock = joined.tokens, state.folded.clone()
+        stream, clock, targets = joined.tokens, state.folded.clone(), joined.tokens.targets
         anchor, accumulator, moments = state.anchor, state.accumulator, state.moments
         update = each(torch.zeros_like, accumulator)
         rates = stream.lr.new_zeros(state.batch, stream.lr.shape[2])  # summed over the step
@@ -55,12 +55,12 @@ class Recurrent(AbstractEngine):
             last = (t + rule.step_every - 1 - clock % rule.step_every).clamp(max=stream.time - 1)  # of no account for a step that stays incomplete
             complete = stream.of_step(lambda gate, at=(every_row, last): gate[at])
             point = rule.gradient_point(anchor, complete, state.beside)
-            k, v, lr = stream.k[:, t], stream.v[:, t], stream.lr[:, t]
+            k, v, lr = stream.k[:, t], targets[:, t], stream.lr[:, t]
             place, asked = clock % rule.step_every, place_of_query(rule, clock)
             if keys is not None and queries is not None:
                 keys = keys.put(real, place, k, stream.seen[:, t])
                 queries = queries.put(real & (t >= joined.before), asked, stream.q[:, t].unsqueeze(-2))
-            surprises.append(rule.bias.loss(_answer(rule, own, k, keys, place), v).sum(-1))
+            surprises.append(rule.loss(_answer(rule, own, k, keys, place), v).sum(-1))
             if rule.reads == "before":
                 outputs.append(_read(rule, accumulator, stream, t, queries, asked))
             writes = real & stream.written[:, t].cpu()
@@ -116,7 +116,7 @@ def _answer(rule: MemoryRule, params: Params, x: Tensor, company: Company | None
 
 def _gradient(rule: MemoryRule, point: Params, k: Tensor, v: Tensor, lr: Tensor, company: Company | None, place: Tensor) -> Params:
     def objective(weights: dict[str, Tensor]) -> Tensor:
-        return (lr * rule.bias.loss(_answer(rule, weights, k, company, place), v)).sum()
+        return (lr * rule.loss(_answer(rule, weights, k, company, place), v)).sum()
 
     return torch.func.grad(objective)(dict(point))
 

@@ -22,6 +22,8 @@ class Gates:
     such that an untrained memory learns what it sees and keeps what it began with: the rate is bounded by what the memory network can bear and shared
     with the momentum, whose steps add up to $1/(1-\eta)$ of it. Source: Titans section 3.1 (gates as functions of the token).
 
+    A bias with a threshold has it multiplied by $2\sigma(z)$, which starts at one.
+
     Args:
         curve: ``"sigmoid"``, or ``"hard"``, a piecewise linear one that reaches 0 and 1: a memory that can leave a token out altogether. The latter, with
             ``NeuralMemory.write_cost`` in the outer loss, is what makes a memory last for a million tokens; it is ours, not
@@ -84,10 +86,11 @@ class GateMap(nn.Module):
         retain = {"none": 0, "head": 1, "channel": head_dim}[rule.retention.gate]
         scales = len(rule.structure.init(1, head_dim, head_dim)) if rule.learner.scale_max else 0
         self.scale_max = rule.learner.scale_max
-        self.widths = (pairs, rule.learner.moments, rule.learner.mixed, scales, retain, int(rule.anchor.residual == "weights"))
+        thresholds = pairs if rule.bias.gate == "token" else 0
+        self.widths = (pairs, thresholds, rule.learner.moments, rule.learner.mixed, scales, retain, int(rule.anchor.residual == "weights"))
         self.weight = nn.Parameter(torch.randn(heads * sum(self.widths), dim) * 0.02 * min(1.0, (64 / dim) ** 0.5))
         lr = gates.lr or 0.5 / (pairs * (rule.update_every or 64))
-        starts = (gates.logit(lr), gates.logit(gates.momentum), 0.0, 0.0, gates.logit(gates.forget / gates.most_forgotten), -2.0)
+        starts = (gates.logit(lr), 0.0, gates.logit(gates.momentum), 0.0, 0.0, gates.logit(gates.forget / gates.most_forgotten), -2.0)
         self.bias = nn.Parameter(torch.tensor([start for start, width in zip(starts, self.widths, strict=True) for _ in range(heads * width)]))
 
         self.pool = nn.Linear(dim, dim) if gates.pool == "attention" and self.every > 1 else None
@@ -101,21 +104,21 @@ class GateMap(nn.Module):
         """Numbers a row that must be remembered in the middle of a step."""
         if self.pool is not None:
             return 2 * self.weight.shape[1]
-        return self.heads * sum(self.widths[1:]) if self.gates.pool == "mean" and self.every > 1 else 0
+        return self.heads * sum(self.widths[2:]) if self.gates.pool == "mean" and self.every > 1 else 0
 
     def forward(self, x: Tensor, sums: Tensor | None, clock: Tensor, lengths: Tensor) -> tuple[dict[str, Tensor | None], Tensor | None]:
         """The gates of tokens [batch, time, dim], and the sums of the unfinished step.
 
         ``sums`` [batch, pooled] are those of the step that is under way, ``clock`` and ``lengths`` [batch] where each row stands and how many tokens it has.
         """
-        z, own = self._logits(x), self.heads * self.widths[0]
+        z, own = self._logits(x), self.heads * sum(self.widths[:2])
         if self.pool is not None:
             pooled, sums = self._attend(x, self.pool(x), sums, clock, lengths)
             z = torch.cat([z[..., :own], self._logits(pooled)[..., own:]], dim=-1)
         elif self.pooled:
             rest, sums = self._mean(z[..., own:], sums, clock, lengths)
             z = torch.cat([z[..., :own], rest], dim=-1)
-        raw_lr, momentum, mix, scales, retain, residual = (
+        raw_lr, threshold, momentum, mix, scales, retain, residual = (
             part.unflatten(-1, (self.heads, -1)) if part.shape[-1] else None for part in z.split([self.heads * w for w in self.widths], dim=-1)
         )
         assert raw_lr is not None
@@ -127,6 +130,8 @@ class GateMap(nn.Module):
         if kept is not None and not self.channels:
             kept = kept.squeeze(-1)
         gates = {"lr": lr, "momentum": momentum, "mix": None if mix is None else mix.softmax(-1), "retain": kept}
+        if threshold is not None:
+            gates["threshold"] = 2 * threshold.sigmoid()
         if scales is not None:
             gates["scales"] = self.scale_max * scales.sigmoid()
         if residual is not None:

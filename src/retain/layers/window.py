@@ -61,8 +61,9 @@ class Window:
         after = Sight(trim(keys, lengths, self.size - 1), trim(values, lengths, self.size - 1), before.clock + lengths)
         near, time = min(self.size, q.shape[1]), q.shape[1]
         if time > self.size and flex_fits(q):
-            pair = (keys, values) if prefix is None else tuple(torch.cat(parts, dim=1) for parts in zip(prefix, (keys, values), strict=True))
-            return look_by_flex(q, *pair, before.clock, self.size, 0 if prefix is None else prefix[0].shape[1]), after
+            ahead = 0 if prefix is None else prefix[0].shape[1]
+            k, v = (keys, values) if prefix is None else (torch.cat(parts, dim=1) for parts in zip(prefix, (keys, values), strict=True))
+            return look_by_flex(q, k, v, before.clock, self.size, ahead), after
         mine, seen = torch.arange(near)[:, None], torch.arange(self.size - 1 + near)
         mask = (seen >= mine) & (seen < mine + self.size)
         first = mask & (seen >= self.size - 1 - before.clock[:, None, None])  # before the stream there is nothing to see

@@ -86,9 +86,9 @@ class _Told(torch.autograd.Function):
         ctx.bias = inputs[1]
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
         (r,) = ctx.saved_tensors
-        return grad.unsqueeze(-1) * ctx.bias._slope(r), None
+        return grads[0].unsqueeze(-1) * ctx.bias._slope(r), None
 
 
 def _power(size: Tensor, exponent: float) -> Tensor:
