@@ -51,7 +51,7 @@ def keep(path: Path, results: dict[str, Any], begun: float) -> None:
     command = shlex.join(["python", "-m", spec.name if spec else "", *sys.argv[1:]])
     about = {"command": command, "commit": commit(), "seconds": round(time.perf_counter() - begun, 1), "machine": machine()}
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, json.dumps(about | results, indent=1).encode(), mode=0o644)
+    write_whole(path, json.dumps(about | {name: each for name, each in results.items() if name not in about}, indent=1).encode(), mode=0o644)
     CONSOLE.print(f"{path}: {about['seconds']:.0f} s")
 
 

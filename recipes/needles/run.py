@@ -5,6 +5,7 @@ python -m recipes.needles.run --seed 0 --out recipes/needles/seed-0
 
 from __future__ import annotations
 
+import json
 import tempfile
 import time
 from dataclasses import dataclass, replace
@@ -18,6 +19,7 @@ from retain.models import RetainForCausalLM
 from retain.tasks import Book, Corpus, Distractors, Needle
 from retain.tasks.needle import Kind
 from retain.training import Lesson, Reading, Run
+from retain.training.describe import described
 
 from ..evidence import CONSOLE, keep, trained
 
@@ -109,6 +111,16 @@ def run_of(hay: Book, seed: int) -> Run:
     return Run(model=MODEL, lessons=lessons, reading=Reading(rows=8), seed=seed)
 
 
+def begun_before(out: Path, run: Run) -> dict[str, Any] | None:
+    """What an earlier call left, if it was the same run."""
+    if not (out / "needles.json").exists() or not (out / "model" / "config.json").exists():
+        return None
+    results = json.loads((out / "needles.json").read_text())
+    if results["training"]["run"] != json.loads(json.dumps(described(run))):
+        raise typer.BadParameter(f"{out} holds the results of another run; name another folder, or delete it.")
+    return results
+
+
 def asked(model: RetainForCausalLM, task: Needle, seeds: range, controls: tuple[AbstractControl, ...]) -> list[dict[str, Any]]:
     """What the model and its controls got right."""
     begun = time.perf_counter()
@@ -128,15 +140,26 @@ def main(
     work: Annotated[Path | None, typer.Option(help="Folder for the training, which then goes on where it stopped.")] = None,
     longest: Annotated[int, typer.Option(help="Lengths beyond are left out.")] = 1 << 20,
 ) -> None:
-    """Train one model on haystacks of 192 to 2,048 bytes, and ask it in longer and longer ones."""
+    """Train one model on haystacks of 192 to 2,048 bytes, and ask it in longer and longer ones. What ``out`` holds already is not done again."""
     begun = time.perf_counter()
     train, test = hays()
-    with tempfile.TemporaryDirectory() as scratch:
-        model, about = trained(run_of(train, seed), work or Path(scratch) / "run", "needles")
-    results: dict[str, Any] = {"seed": seed, "training": about, "cells": []}
+    results = begun_before(out, run_of(train, seed))
+    if results is None:
+        with tempfile.TemporaryDirectory() as scratch:
+            model, about = trained(run_of(train, seed), work or Path(scratch) / "run", "needles")
+        model.save_pretrained(out / "model")
+        results = {"seed": seed, "training": about, "cells": []}
+        keep(out / "needles.json", results, begun)
+    model = RetainForCausalLM.from_pretrained(out / "model").eval()
+    begun -= results.get("seconds", 0)
+    done = len(results["cells"])
+    count = 0
 
     def ask(case: Case, task: Needle, samples: int, controls: tuple[AbstractControl, ...], **more: Any) -> None:
-        first = (seed << 20) + 1000 * len(results["cells"])
+        nonlocal count
+        first, count = (seed << 20) + 1000 * count, count + 1
+        if count <= done:
+            return
         *rows, how = asked(model, task, range(first, first + samples), controls)
         results["cells"].append({"case": case.name, "length": task.length, "samples": samples, "rows": rows, **how, **more})
         CONSOLE.print(
