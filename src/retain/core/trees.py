@@ -15,6 +15,13 @@ def each(function: Callable[..., Tensor], *params: Params) -> dict[str, Tensor]:
     return {name: function(*(part[name] for part in params)) for name in params[0]}
 
 
+def each_matrix(
+    function: Callable[..., Tensor], lead: int, *params: Params, vectors: Callable[..., Tensor] = lambda w, *rest: w
+) -> dict[str, Tensor]:
+    """``function`` applied to what has two axes or more behind the ``lead`` that count memories, and ``vectors`` to the rest: gains and shifts."""
+    return each(lambda w, *rest: function(w, *rest) if w.ndim > lead + 1 else vectors(w, *rest), *params)
+
+
 def stretch(factor: Tensor, like: Tensor) -> Tensor:
     """``factor`` with axes of length one behind it, so that it multiplies ``like`` from the left."""
     return factor.reshape(factor.shape + (1,) * (like.ndim - factor.ndim))

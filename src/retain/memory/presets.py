@@ -1,10 +1,11 @@
 """Named rules. Each composes the parts; none branches."""
 
+from retain.core.contracts import AbstractBias, AbstractRetention
 from retain.core.rule import MemoryRule
 
-from .bias import L2, Dot
+from .bias import L2, Dot, Huber, Lp
 from .learner import Gradient, Momentum
-from .retention import Decay, Keep
+from .retention import KL, Decay, Keep, Lq
 from .structure import MLP, Matrix, NormResidual
 
 
@@ -95,3 +96,50 @@ def titans(*, depth: int = 2, expansion: float = 4.0, update_every: int | None =
         update_every=update_every,
         step_every=step_every,
     )
+
+
+def moneta(*, p: float = 3.0, q: float = 4.0, update_every: int = 16) -> MemoryRule:
+    """Moneta: powers of the error are held, and the stability of a norm lets go (MIRAS equation 24).
+
+    Args:
+        p: Of the attentional bias.
+        q: Of the retention gate.
+        update_every: MIRAS' chunk $b$.
+
+    Examples:
+        >>> moneta().bias
+        Lp(p=3.0, surrogate='consistent', eps=1e-06, steepness=100.0)
+    """
+    return _miras(Lp(p=p, surrogate="consistent"), Lq(q=q), update_every)
+
+
+def yaad(*, threshold: float = 1.0, update_every: int = 16) -> MemoryRule:
+    """Yaad: small errors are held as squares, large ones by their sign, at a threshold that each token sets (MIRAS equation 26).
+
+    Args:
+        threshold: What a token's threshold is a multiple of.
+        update_every: MIRAS' chunk $b$.
+
+    Examples:
+        >>> yaad().bias.kind
+        'mixture'
+    """
+    return _miras(Huber(kind="mixture", threshold=threshold, scaled="by token"), Decay(), update_every)
+
+
+def memora(*, update_every: int = 16) -> MemoryRule:
+    """Memora: weights are shares, which learn at the cost of each other (MIRAS equation 27).
+
+    Args:
+        update_every: MIRAS' chunk $b$.
+
+    Examples:
+        >>> memora().retention
+        KL(total=1.0, over='slice')
+    """
+    return _miras(L2(), KL(), update_every)
+
+
+def _miras(bias: AbstractBias, retention: AbstractRetention, update_every: int) -> MemoryRule:
+    """A rule around the memory of MIRAS section 5.4, $M(x) = x + \\mathrm{LN}(W_1 \\mathrm{gelu}(W_2 x))$ with a hidden width of 4 d."""
+    return MemoryRule(structure=NormResidual(inner=MLP()), bias=bias, retention=retention, learner=Gradient(), update_every=update_every)

@@ -10,7 +10,7 @@ import torch
 from retain.core.contracts import AbstractRetention
 from retain.core.shapes import Params
 from retain.core.tokens import Step
-from retain.core.trees import each
+from retain.core.trees import each_matrix
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,7 +19,7 @@ class Bregman(AbstractRetention):
 
     ``"square"``, $F = \tau^2/2$: plain descent, ``Keep``. ``"entropy"``, $F = \tau \ln \tau - \tau$: $W_t = W_{t-1} \odot e^{\Delta_t}$, positive weights.
     ``"sigmoid"``, $F' = \ln(\tau / (1 - \tau))$: $W_t = \sigma(\mathrm{logit}\,W_{t-1} + \Delta_t)$, weights between 0 and 1. The accumulator holds
-    $F'(W)$, and initial weights are taken as such. Source: MIRAS section 5.2, variant 5 (with $W_{t-1}$ for the printed $W_t$ in the logit, and $F'$ in the
+    $F'(W)$, and initial weights are taken as such. Vectors of a memory, such as gains, are kept as they are. Source: MIRAS section 5.2, variant 5 (with $W_{t-1}$ for the printed $W_t$ in the logit, and $F'$ in the
     divergence).
 
     Args:
@@ -29,7 +29,7 @@ class Bregman(AbstractRetention):
         ValueError: There is no such potential.
 
     Examples:
-        >>> Bregman(potential="sigmoid").expose({"w": torch.zeros(1, 1, 2)})
+        >>> Bregman(potential="sigmoid").expose({"w": torch.zeros(1, 1, 2)}, lead=1)
         {'w': tensor([[[0.5000, 0.5000]]])}
     """
 
@@ -45,4 +45,4 @@ class Bregman(AbstractRetention):
     def expose(self, accumulator: Params, lead: int = 2) -> Params:
         if self.potential == "square":
             return accumulator
-        return each(torch.exp if self.potential == "entropy" else torch.sigmoid, accumulator)
+        return each_matrix(torch.exp if self.potential == "entropy" else torch.sigmoid, lead, accumulator)

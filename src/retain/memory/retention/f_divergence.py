@@ -11,7 +11,7 @@ from torch import Tensor
 from retain.core.contracts import AbstractRetention
 from retain.core.shapes import Params
 from retain.core.tokens import Step
-from retain.core.trees import each
+from retain.core.trees import each_matrix
 
 HALVINGS = 80  # of the range in which the multiplier lies: more than float64 can tell apart
 
@@ -22,7 +22,7 @@ class FDivergence(AbstractRetention):
 
     It is the minimiser of $\langle W, g_t \rangle + \tfrac1\eta \sum W_{t-1} f(W / W_{t-1})$ on the scaled simplex, with $\Delta = -\eta g_t$. ``"kl"``:
     $f = \tau \ln \tau$, which is ``KL`` that keeps all. ``"chi_square"``: $f = (\tau - 1)^2$, $g(s) = 1 + s/2$ and no less than zero; an entry at zero
-    stays there. Initial weights go through a softmax. Source: MIRAS equation 18.
+    stays there. Initial weights go through a softmax. Vectors of a memory, such as gains, are kept as they are. Source: MIRAS equation 18.
 
     Args:
         f: The divergence.
@@ -33,7 +33,7 @@ class FDivergence(AbstractRetention):
 
     Examples:
         >>> gate = FDivergence(f="chi_square")
-        >>> gate.moved({"w": torch.tensor([[[0.5, 0.5]]])}, {"w": torch.tensor([[[1.0, 0.0]]])}, Step())
+        >>> gate.moved({"w": torch.tensor([[[0.5, 0.5]]])}, {"w": torch.tensor([[[1.0, 0.0]]])}, Step(), lead=1)
         {'w': tensor([[[0.6250, 0.3750]]])}
     """
 
@@ -47,13 +47,13 @@ class FDivergence(AbstractRetention):
             raise ValueError(f"FDivergence.f must be 'kl' or 'chi_square', got {self.f!r}.")
 
     def start(self, params: Params, lead: int = 2) -> Params:
-        return each(lambda w: self.total * w.flatten(lead).softmax(-1).view(w.shape), params)
+        return each_matrix(lambda w: self.total * w.flatten(lead).softmax(-1).view(w.shape), lead, params)
 
     def keep(self, accumulator: Params, step: Step) -> Params:
         return accumulator
 
     def moved(self, accumulator: Params, delta: Params, step: Step, lead: int = 2) -> Params:
-        return each(lambda w, d: self._scaled(w.flatten(lead), d.flatten(lead)).view(w.shape), accumulator, delta)
+        return each_matrix(lambda w, d: self._scaled(w.flatten(lead), d.flatten(lead)).view(w.shape), lead, accumulator, delta, vectors=torch.add)
 
     def _scaled(self, w: Tensor, delta: Tensor) -> Tensor:
         """The new weights of rows [..., entries]."""

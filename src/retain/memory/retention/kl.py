@@ -8,7 +8,7 @@ from typing import Literal
 from retain.core.contracts import AbstractRetention
 from retain.core.shapes import Params
 from retain.core.tokens import Step
-from retain.core.trees import each, stretch
+from retain.core.trees import each, each_matrix, stretch
 
 from .decay import given
 
@@ -19,7 +19,7 @@ class KL(AbstractRetention):
 
     It is the minimiser of $\langle W, g_t \rangle + \tfrac1\eta \mathrm{KL}(W \,\|\, W_{t-1}) + \tfrac1\alpha \sum W \log W$ on the scaled simplex, with
     $\lambda = \tfrac1\alpha / (\tfrac1\alpha + \tfrac1\eta)$ and $\Delta = -g_t / (\tfrac1\alpha + \tfrac1\eta)$. The accumulator holds logarithms up to a constant,
-    which the softmax does not see. Initial weights are taken as such logarithms. Source: MIRAS equations 19 to 21 (with $W_{t-1}$ for the printed $W_t$ in
+    which the softmax does not see. Initial weights are taken as such logarithms. Vectors of a memory, such as gains, are no shares; they decay. Source: MIRAS equations 19 to 21 (with $W_{t-1}$ for the printed $W_t$ in
     the divergence) and, for Memora, 27.
 
     Symbols: ``retain`` is $1 - \lambda_t$, ``total`` $c$.
@@ -56,5 +56,5 @@ class KL(AbstractRetention):
 
     def expose(self, accumulator: Params, lead: int = 2) -> Params:
         if self.over == "slice":
-            return each(lambda a: self.total * a.softmax(-1), accumulator)
-        return each(lambda a: self.total * a.flatten(lead).softmax(-1).view(a.shape), accumulator)
+            return each_matrix(lambda a: self.total * a.softmax(-1), lead, accumulator)
+        return each_matrix(lambda a: self.total * a.flatten(lead).softmax(-1).view(a.shape), lead, accumulator)

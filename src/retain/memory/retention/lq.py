@@ -11,7 +11,7 @@ from torch import Tensor
 from retain.core.contracts import AbstractRetention
 from retain.core.shapes import Params
 from retain.core.tokens import Step
-from retain.core.trees import each, stretch
+from retain.core.trees import each, each_matrix, stretch
 
 from .decay import given
 
@@ -26,7 +26,7 @@ class Lq(AbstractRetention):
     24. Norms and the start of Moneta are not stated there: ours are of each weight tensor, and a memory starts from weights of norm one.
 
     With the link ``"norm"`` and $q > 3$ larger accumulators expose smaller weights, and one that vanishes would expose infinite ones: norms are at
-    least ``eps``.
+    least ``eps``. Vectors of a memory, such as gains, have no link; they decay.
 
     Symbols: ``retain`` is $\alpha_t$.
 
@@ -39,7 +39,7 @@ class Lq(AbstractRetention):
         ValueError: ``q`` is out of the link's range, ``eps`` is not positive, or the link is unknown.
 
     Examples:
-        >>> Lq(q=4, link="norm").expose({"w": torch.tensor([[[0.0, 2.0]]])})
+        >>> Lq(q=4, link="norm").expose({"w": torch.tensor([[[0.0, 2.0]]])}, lead=1)
         {'w': tensor([[[0.0000, 0.5000]]])}
     """
 
@@ -61,8 +61,8 @@ class Lq(AbstractRetention):
 
     def start(self, params: Params, lead: int = 2) -> Params:
         if self.link == "norm":
-            return each(lambda w: w / self._norm(w, self.q, lead), params)
-        return each(lambda w: _signed_power(w, self.q - 1) * self._norm(w, self.q, lead) ** (2 - self.q) / (self.q - 1), params)
+            return each_matrix(lambda w: w / self._norm(w, self.q, lead), lead, params)
+        return each_matrix(lambda w: _signed_power(w, self.q - 1) * self._norm(w, self.q, lead) ** (2 - self.q) / (self.q - 1), lead, params)
 
     def keep(self, accumulator: Params, step: Step) -> Params:
         retain = given(step.retain, self)
@@ -70,9 +70,9 @@ class Lq(AbstractRetention):
 
     def expose(self, accumulator: Params, lead: int = 2) -> Params:
         if self.link == "norm":
-            return each(lambda a: a / self._norm(a, self.q, lead) ** (self.q - 2), accumulator)
+            return each_matrix(lambda a: a / self._norm(a, self.q, lead) ** (self.q - 2), lead, accumulator)
         p = self.q / (self.q - 1)
-        return each(lambda a: (self.q - 1) * _signed_power(a, p - 1) / self._norm(a, p, lead) ** (p - 2), accumulator)
+        return each_matrix(lambda a: (self.q - 1) * _signed_power(a, p - 1) / self._norm(a, p, lead) ** (p - 2), lead, accumulator)
 
     def _norm(self, w: Tensor, order: float, lead: int) -> Tensor:
         """The norm of each weight tensor, with axes of length one behind it. A vanishing one has no derivative."""
