@@ -212,23 +212,22 @@ def _fill(memory: NeuralMemory, given: Arguments, theirs: _Weights) -> None:
         put("reduce_to_chunk_rep.to_attn_logits.bias", gates.pool.bias, take("reduce_to_chunk_rep.to_attn_logits.bias"))
     if gates.transition is not None:
         put("transition_gate", gates.transition, take("transition_gate"))
-    kinds = [
-        "to_adaptive_step.0",
-        "to_momentum.0",
-        "to_learned_momentum_combine.0",
-        "to_layer_modulation.0",
-        "to_decay_factor.0",
-        "to_learned_weight_residual_mix.0",
-    ]
-    wide = [memory.heads * width for width in gates.widths]
+    kinds = {
+        "lr": "to_adaptive_step.0",
+        "momentum": "to_momentum.0",
+        "mix": "to_learned_momentum_combine.0",
+        "scales": "to_layer_modulation.0",
+        "retain": "to_decay_factor.0",
+        "residual": "to_learned_weight_residual_mix.0",
+    }
+    wide = {kinds[gate]: memory.heads * width for gate, width in gates.widths.items() if width}
     for kind, ours in (("weight", gates.weight), ("bias", gates.bias)):
         rows = []
-        for name, width in zip(kinds, wide, strict=True):
-            if width:
-                weight = take(f"{name}.{kind}")
-                if weight.shape[0] != width:
-                    raise ValueError(f"'{name}.{kind}' has shape {list(weight.shape)} where {width} rows were expected.")
-                rows.append(_reordered(weight, memory) if name == "to_layer_modulation.0" else weight)
+        for name, width in wide.items():
+            weight = take(f"{name}.{kind}")
+            if weight.shape[0] != width:
+                raise ValueError(f"'{name}.{kind}' has shape {list(weight.shape)} where {width} rows were expected.")
+            rows.append(_reordered(weight, memory) if name == "to_layer_modulation.0" else weight)
         put(f"the gates' {kind}", ours, torch.cat(rows))
     if theirs.left:
         raise ValueError(f"the state dict has weights that this layer has no place for: {', '.join(sorted(theirs.left))}.")

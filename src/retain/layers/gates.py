@@ -87,11 +87,22 @@ class GateMap(nn.Module):
         scales = len(rule.structure.init(1, head_dim, head_dim)) if rule.learner.scale_max else 0
         self.scale_max = rule.learner.scale_max
         thresholds = pairs if rule.bias.gate == "token" else 0
-        self.widths = (pairs, thresholds, rule.learner.moments, rule.learner.mixed, scales, retain, int(rule.anchor.residual == "weights"))
-        self.weight = nn.Parameter(torch.randn(heads * sum(self.widths), dim) * 0.02 * min(1.0, (64 / dim) ** 0.5))
+        self.widths = {  # the order of the rows below; those of what is each token's own come first
+            "lr": pairs,
+            "threshold": thresholds,
+            "momentum": rule.learner.moments,
+            "mix": rule.learner.mixed,
+            "scales": scales,
+            "retain": retain,
+            "residual": int(rule.anchor.residual == "weights"),
+        }
+        self.own = heads * (pairs + thresholds)
+        self.weight = nn.Parameter(torch.randn(heads * sum(self.widths.values()), dim) * 0.02 * min(1.0, (64 / dim) ** 0.5))
         lr = gates.lr or 0.5 / (pairs * (rule.update_every or 64))
         starts = (gates.logit(lr), 0.0, gates.logit(gates.momentum), 0.0, 0.0, gates.logit(gates.forget / gates.most_forgotten), -2.0)
-        self.bias = nn.Parameter(torch.tensor([start for start, width in zip(starts, self.widths, strict=True) for _ in range(heads * width)]))
+        self.bias = nn.Parameter(
+            torch.tensor([start for start, width in zip(starts, self.widths.values(), strict=True) for _ in range(heads * width)])
+        )
 
         self.pool = nn.Linear(dim, dim) if gates.pool == "attention" and self.every > 1 else None
         if self.pool is not None:
@@ -104,14 +115,14 @@ class GateMap(nn.Module):
         """Numbers a row that must be remembered in the middle of a step."""
         if self.pool is not None:
             return 2 * self.weight.shape[1]
-        return self.heads * sum(self.widths[2:]) if self.gates.pool == "mean" and self.every > 1 else 0
+        return self.weight.shape[0] - self.own if self.gates.pool == "mean" and self.every > 1 else 0
 
     def forward(self, x: Tensor, sums: Tensor | None, clock: Tensor, lengths: Tensor) -> tuple[dict[str, Tensor | None], Tensor | None]:
         """The gates of tokens [batch, time, dim], and the sums of the unfinished step.
 
         ``sums`` [batch, pooled] are those of the step that is under way, ``clock`` and ``lengths`` [batch] where each row stands and how many tokens it has.
         """
-        z, own = self._logits(x), self.heads * sum(self.widths[:2])
+        z, own = self._logits(x), self.own
         if self.pool is not None:
             pooled, sums = self._attend(x, self.pool(x), sums, clock, lengths)
             z = torch.cat([z[..., :own], self._logits(pooled)[..., own:]], dim=-1)
@@ -119,7 +130,8 @@ class GateMap(nn.Module):
             rest, sums = self._mean(z[..., own:], sums, clock, lengths)
             z = torch.cat([z[..., :own], rest], dim=-1)
         raw_lr, threshold, momentum, mix, scales, retain, residual = (
-            part.unflatten(-1, (self.heads, -1)) if part.shape[-1] else None for part in z.split([self.heads * w for w in self.widths], dim=-1)
+            part.unflatten(-1, (self.heads, -1)) if part.shape[-1] else None
+            for part in z.split([self.heads * w for w in self.widths.values()], dim=-1)
         )
         assert raw_lr is not None
         momentum = None if momentum is None else self._curve(momentum)
@@ -143,7 +155,8 @@ class GateMap(nn.Module):
     def cost(self, x: Tensor, margin: float = 0.0) -> Tensor:
         """The openness $c(z + \\text{margin})$ of the learning and forgetting gates, each between 0 and 1 on average, added up [batch, time]."""
         z = self._logits(x) + margin
-        lr, *_, retain, _ = z.split([self.heads * w for w in self.widths], dim=-1)
+        parts = dict(zip(self.widths, z.split([self.heads * w for w in self.widths.values()], dim=-1), strict=True))
+        lr, retain = parts["lr"], parts["retain"]
         cost = self._curve(lr).mean(-1)
         return cost + self._curve(retain).mean(-1) if retain.shape[-1] else cost
 
