@@ -89,7 +89,11 @@ def main() -> None:
     axes.set_ylim(-0.03, 1.05)
     axes.set_xlabel("length of the haystack (bytes = tokens); trained on 192 to 2,048")
     axes.set_ylabel("answers right to the last byte")
-    axes.set_title(f"Needles in real source code, {len(results)} seeds together (bars: 95 % Wilson intervals)", loc="left", fontsize=11)
+    axes.set_title(
+        f"Needles in real source code; seeds: {', '.join(str(result['seed']) for result in results)} (bars: 95 % Wilson intervals)",
+        loc="left",
+        fontsize=11,
+    )
     axes.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(0, 0.4))
     figure_kept(HERE / "needles.png", figure)
 

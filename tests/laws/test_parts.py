@@ -123,9 +123,8 @@ def _gate(gate: AbstractRetention, value: Tensor) -> Step:
     return Step(retain={"none": None, "head": value[..., 0], "channel": value}[gate.gate])
 
 
-# Gates that forget at every step, or whose weights are not what was begun with.
-_SHRINKS = (retention.ElasticNet,)
-_TURNS = (retention.KL, retention.Bregman, retention.FDivergence)
+_SHRINKS = (retention.ElasticNet,)  # at every step
+_TURNS = (retention.KL, retention.Bregman, retention.FDivergence)  # what was begun with into other weights
 
 
 def _exposes_any(gate: AbstractRetention) -> bool:
