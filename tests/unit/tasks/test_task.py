@@ -10,7 +10,7 @@ from retain.tasks.task import AbstractTask
 from tests.unit.tasks.asking import TASKS, fingerprint
 
 PINNED = {
-    "passkey": "17ebeb1b5e6294df",
+    "passkey": "33e89e1c3125e2f5",
     "number": "d856953511c5cb6a",
     "word": "90c6aa4bf50e84f5",
     "hash hop": "3353ac2991e28aad",
@@ -20,7 +20,7 @@ PINNED = {
     "one fact": "c2ab0d0b7e39af45",
     "two facts": "5b75dc47868eaef2",
     "language": "c5fa7c35d5216594",
-    "passkey, byte pairs": "cf068d989c812c17",
+    "passkey, byte pairs": "97a54012522c0c5d",
     "number, byte pairs": "769502602fefd090",
     "word, byte pairs": "12681971fa4f868c",
     "hash hop, byte pairs": "f32273eb1c009ba9",
