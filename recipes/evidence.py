@@ -47,8 +47,11 @@ def trained(run: Run, folder: Path, name: str) -> tuple[RetainForCausalLM, dict[
 
 def keep(path: Path, results: dict[str, Any], begun: float) -> None:
     """Write results as JSON together with the command, commit, machine and seconds that made them."""
-    spec = sys.modules["__main__"].__spec__
-    command = shlex.join(["python", "-m", spec.name if spec else "", *sys.argv[1:]])
+    spec, words = sys.modules["__main__"].__spec__, sys.argv[1:]
+    if "--work" in words:  # where a training was set aside, which has no part in what comes of it
+        place = words.index("--work")
+        del words[place : place + 2]
+    command = shlex.join(["python", "-m", spec.name if spec else "", *words])
     about = {"command": command, "commit": commit(), "seconds": round(time.perf_counter() - begun, 1), "machine": machine()}
     path.parent.mkdir(parents=True, exist_ok=True)
     write_whole(path, json.dumps(about | {name: each for name, each in results.items() if name not in about}, indent=1).encode(), mode=0o644)

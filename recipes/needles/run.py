@@ -111,6 +111,38 @@ def run_of(hay: Book, seed: int) -> Run:
     return Run(model=MODEL, lessons=lessons, reading=Reading(rows=8), seed=seed)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """What is read with one set of samples, and what of it is written down."""
+
+    facts: dict[str, Any]
+    task: Needle
+    samples: int
+    controls: tuple[AbstractControl, ...]
+
+
+def cells(hay: Book) -> list[Cell]:
+    """Every case at every length, then what is harder: hay of another kind, and lines with a misspelt mark."""
+    out = []
+    for length, samples in LENGTHS.items():
+        controls = (WritesOff(), MemoryReset(), WindowCut()) if length <= WRITES_OFF_UP_TO else (MemoryReset(), WindowCut())
+        for case in CASES:
+            out.append(Cell(facts={"case": case.name, "length": length}, task=case.task(hay, length), samples=samples, controls=controls))
+    manual, length = Corpus.documentation().book(), 1 << 16
+    for case in CASES[:3]:
+        others: list[tuple[dict[str, Any], Needle]] = [({"hay": "English documentation"}, case.task(manual, length))]
+        for misspelt in (1, 4, 16):
+            distractors = Distractors(lookalikes=LOOKALIKES, misspelt=1000 * (misspelt + 0.25) / length)
+            others.append(({"misspelt": misspelt}, replace(case.task(hay, length), distractors=distractors)))
+        out += [Cell(facts={"case": case.name, "length": length, **more}, task=task, samples=16, controls=(WindowCut(),)) for more, task in others]
+    return out
+
+
+def named(facts: dict[str, Any]) -> tuple[Any, ...]:
+    """What tells a cell from the others."""
+    return tuple(facts.get(name) for name in ("case", "length", "hay", "misspelt"))
+
+
 def begun_before(out: Path, run: Run) -> dict[str, Any] | None:
     """What an earlier call left, if it was the same run."""
     if not (out / "needles.json").exists() or not (out / "model" / "config.json").exists():
@@ -152,38 +184,15 @@ def main(
         keep(out / "needles.json", results, begun)
     model = RetainForCausalLM.from_pretrained(out / "model").eval()
     begun -= results.get("seconds", 0)
-    done = len(results["cells"])
-    count = 0
-
-    def ask(case: Case, task: Needle, samples: int, controls: tuple[AbstractControl, ...], **more: Any) -> None:
-        nonlocal count
-        first, count = (seed << 20) + 1000 * count, count + 1
-        if count <= done:
-            return
-        *rows, how = asked(model, task, range(first, first + samples), controls)
-        results["cells"].append({"case": case.name, "length": task.length, "samples": samples, "rows": rows, **how, **more})
-        CONSOLE.print(
-            f"{case.name}, {task.length:,} {more or ''}", *(f"{row['reading']} {row['right']}/{row['asked']} " for row in rows), f"{how['seconds']} s"
-        )
+    there = {named(cell) for cell in results["cells"]}
+    for i, cell in enumerate(cells(test)):
+        if cell.task.length > longest or named(cell.facts) in there:
+            continue
+        first = (seed << 20) + 1000 * i
+        *rows, how = asked(model, cell.task, range(first, first + cell.samples), cell.controls)
+        results["cells"].append({**cell.facts, "samples": cell.samples, "rows": rows, **how})
+        CONSOLE.print(*cell.facts.values(), *(f"{row['reading']} {row['right']}/{row['asked']} " for row in rows), f"{how['seconds']} s")
         keep(out / "needles.json", results, begun)
-
-    for length, samples in LENGTHS.items():
-        if length <= longest:
-            controls = (WritesOff(), MemoryReset(), WindowCut()) if length <= WRITES_OFF_UP_TO else (MemoryReset(), WindowCut())
-            for case in CASES:
-                ask(case, case.task(test, length), samples, controls)
-    manual = Corpus.documentation().book()
-    for case in CASES[:3]:
-        ask(case, case.task(manual, 1 << 16), 16, (WindowCut(),), hay="English documentation")
-        for misspelt in (1, 4, 16):
-            rate = 1000 * (misspelt + 0.25) / (1 << 16)
-            ask(
-                case,
-                replace(case.task(test, 1 << 16), distractors=Distractors(lookalikes=LOOKALIKES, misspelt=rate)),
-                16,
-                (WindowCut(),),
-                misspelt=misspelt,
-            )
     results["cost"] = {"state_bytes": [row.state_bytes for row in cost(model, (1 << 10, 1 << 14), repeats=1, chunk=TOKENS_AT_ONCE).rows]}
     keep(out / "needles.json", results, begun)
 

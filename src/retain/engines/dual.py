@@ -161,11 +161,8 @@ class _Work:
         next_cells = (_spread(table.next_steps, rule, pairs) * shares).unbind(1)
         of_states, next_states = of_states.unbind(1), table.next_states.unbind(1)
         assert tokens.q is not None
-        q, k, v = (
-            heads_first(tokens.q).split(size, 1),
-            cells_first(tokens.k).split(size * pairs, 1),
-            cells_first(tokens.targets).split(size * pairs, 1),
-        )
+        q = heads_first(tokens.q).split(size, 1)
+        k, v = (cells_first(x).split(size * pairs, 1) for x in (tokens.k, tokens.targets))
         scales = scales_of(rule, tokens)
         by_cell = [None] * amount if scales is None else scales.split(size * pairs, 1)
         crossed = None if tokens.transition is None else heads_first(tokens.transition[:, size - 1 :: size]).unbind(1)

@@ -19,7 +19,10 @@ Factors = Mapping[str, tuple[Tensor, ...]]  # (inputs [N, C, I], output gradient
 
 
 def capture(rule: MemoryRule, anchor: Params, k: Tensor, v: Tensor) -> tuple[Factors, Tensor]:
-    """The gradient of every cell's loss at the anchor, in factors, and the loss itself [N, C]. ``k`` is [N, C, key], ``v`` their targets [N, C, value or one more]."""
+    """The gradient of every cell's loss at the anchor, in factors, and the loss itself [N, C].
+
+    ``k`` is [N, C, key], ``v`` their targets [N, C, value or one more].
+    """
     through = torch.is_grad_enabled() and any(t.requires_grad for t in (k, v, *anchor.values()))
     if torch.is_inference_mode_enabled():  # whose tensors no gradient can be taken of; copies of them are ordinary tensors
         with torch.inference_mode(False), torch.no_grad():

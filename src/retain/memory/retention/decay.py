@@ -37,11 +37,16 @@ class Decay(AbstractScalarRetention):
         return "head"
 
     def keep(self, accumulator: Params, step: Step) -> Params:
-        retain = given(step.retain, self)
-        return each(lambda a: stretch(retain, a) * a, accumulator)
+        return decayed(self, accumulator, step)
 
     def ratio(self, retain: Tensor | None, like: Tensor) -> Tensor:
         return given(retain, self).expand_as(like)
+
+
+def decayed(retention: AbstractRetention, accumulator: Params, step: Step) -> Params:
+    """The accumulator multiplied by the gate, one number a head, which must be there."""
+    retain = given(step.retain, retention)
+    return each(lambda a: stretch(retain, a) * a, accumulator)
 
 
 def given(retain: Tensor | None, retention: AbstractRetention) -> Tensor:

@@ -10,10 +10,10 @@ from torch import Tensor
 from retain.core.contracts import AbstractRetention
 from retain.core.shapes import Params
 from retain.core.tokens import Step
-from retain.core.trees import each, stretch
+from retain.core.trees import each
 from retain.numerics import smooth_threshold, soft_threshold
 
-from .decay import given
+from .decay import decayed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,8 +64,7 @@ class ElasticNet(AbstractRetention):
     def keep(self, accumulator: Params, step: Step) -> Params:
         if self.view == "leader":
             return accumulator
-        retain = given(step.retain, self)
-        return each(lambda a: stretch(retain, a) * self._small_to_zero(a), accumulator)
+        return decayed(self, self.expose(accumulator), step)
 
     def expose(self, accumulator: Params, lead: int = 2) -> Params:
         return each(self._small_to_zero, accumulator)

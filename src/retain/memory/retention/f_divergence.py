@@ -68,9 +68,8 @@ class FDivergence(AbstractRetention):
                 low, high = torch.where(much, middle, low), torch.where(much, high, middle)
             zeta = (low + high) / 2
             slope = (w * (_share(delta, zeta) > 0)).sum(-1, keepdim=True) / 2
-        zeta = (
-            zeta + ((w * _share(delta, zeta)).sum(-1, keepdim=True) - self.total) / slope
-        )  # Newton's step, which knows how zeta moves with w and delta
+        excess = (w * _share(delta, zeta)).sum(-1, keepdim=True) - self.total
+        zeta = zeta + excess / slope  # Newton's step, which knows how zeta moves with w and delta
         return w * _share(delta, zeta)
 
 

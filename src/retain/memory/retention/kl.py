@@ -8,9 +8,9 @@ from typing import Literal
 from retain.core.contracts import AbstractRetention
 from retain.core.shapes import Params
 from retain.core.tokens import Step
-from retain.core.trees import each, each_matrix, stretch
+from retain.core.trees import each_matrix
 
-from .decay import given
+from .decay import decayed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,8 +19,8 @@ class KL(AbstractRetention):
 
     It is the minimiser of $\langle W, g_t \rangle + \tfrac1\eta \mathrm{KL}(W \,\|\, W_{t-1}) + \tfrac1\alpha \sum W \log W$ on the scaled simplex, with
     $\lambda = \tfrac1\alpha / (\tfrac1\alpha + \tfrac1\eta)$ and $\Delta = -g_t / (\tfrac1\alpha + \tfrac1\eta)$. The accumulator holds logarithms up to a constant,
-    which the softmax does not see. Initial weights are taken as such logarithms. Vectors of a memory, such as gains, are no shares; they decay. Source: MIRAS equations 19 to 21 (with $W_{t-1}$ for the printed $W_t$ in
-    the divergence) and, for Memora, 27.
+    which the softmax does not see. Initial weights are taken as such logarithms. Vectors of a memory, such as gains, are no shares; they decay.
+    Source: MIRAS equations 19 to 21 (with $W_{t-1}$ for the printed $W_t$ in the divergence) and, for Memora, 27.
 
     Symbols: ``retain`` is $1 - \lambda_t$, ``total`` $c$.
 
@@ -51,8 +51,7 @@ class KL(AbstractRetention):
         return "head"
 
     def keep(self, accumulator: Params, step: Step) -> Params:
-        retain = given(step.retain, self)
-        return each(lambda a: stretch(retain, a) * a, accumulator)
+        return decayed(self, accumulator, step)
 
     def expose(self, accumulator: Params, lead: int = 2) -> Params:
         if self.over == "slice":

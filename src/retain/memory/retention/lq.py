@@ -11,9 +11,9 @@ from torch import Tensor
 from retain.core.contracts import AbstractRetention
 from retain.core.shapes import Params
 from retain.core.tokens import Step
-from retain.core.trees import each, each_matrix, stretch
+from retain.core.trees import each_matrix, stretch
 
-from .decay import given
+from .decay import decayed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,8 +65,7 @@ class Lq(AbstractRetention):
         return each_matrix(lambda w: _signed_power(w, self.q - 1) * self._norm(w, self.q, lead) ** (2 - self.q) / (self.q - 1), lead, params)
 
     def keep(self, accumulator: Params, step: Step) -> Params:
-        retain = given(step.retain, self)
-        return each(lambda a: stretch(retain, a) * a, accumulator)
+        return decayed(self, accumulator, step)
 
     def expose(self, accumulator: Params, lead: int = 2) -> Params:
         if self.link == "norm":
