@@ -19,7 +19,7 @@ class Lesson:
         steps: Updates, at most.
         promote_at: The share of right answers, averaged over ``patience`` updates, at which the next lesson begins early; None never does.
         patience: See ``promote_at``.
-        write_cost: The share of the model's write cost that counts. A memory that pays in full before it is of use shuts its gates for good.
+        write_cost: The share of the model's write cost that counts; one that rises from lesson to lesson lets a memory be of use before it pays in full.
 
     Raises:
         ValueError: There is no task or no step, ``promote_at`` lies outside (0, 1], or the write cost is negative.
