@@ -13,12 +13,12 @@ from retain.core.contracts import (
     AbstractAffineBias,
     AbstractBias,
     AbstractChannelRetention,
-    AbstractEngine,
     AbstractLearner,
     AbstractRetention,
     AbstractScalarRetention,
     AbstractStructure,
 )
+from retain.core.engine import AbstractEngine
 from retain.engines.select import ENGINES
 from retain.numerics import Activation
 
@@ -66,6 +66,8 @@ BIASES: tuple[AbstractBias, ...] = (
     *(bias.Huber(kind=kind, threshold=0.7) for kind in ("coordinate", "norm", "mixture")),
     bias.Huber(threshold=0.7, scaled="by token"),
     bias.ShiftRobust(radius=0.3),
+    bias.Omega(window=3),
+    bias.Omega(inner=bias.Huber(threshold=0.7, scaled="by token"), window=2),
 )
 
 AFFINE: tuple[AbstractBias, ...] = tuple(held for held in BIASES if isinstance(held, AbstractAffineBias))
@@ -76,6 +78,8 @@ RETENTIONS: tuple[AbstractRetention, ...] = (
     retention.Decay(grad_at="decayed"),
     retention.ChannelDecay(),
     retention.ChannelDecay(grad_at="decayed"),
+    retention.OuterDecay(),
+    retention.OuterDecay(grad_at="decayed"),
     retention.ElasticNet(threshold=0.02),
     retention.ElasticNet(threshold=0.02, view="leader"),
     retention.ElasticNet(threshold=0.02, kind="smooth"),
@@ -99,6 +103,12 @@ LEARNERS: tuple[AbstractLearner, ...] = (
     learner.Clamp(norm=0.1, kind="soft", inner=learner.Gradient()),
     learner.Orthogonal(),
     learner.Orthogonal(rate="before", inner=learner.Clamp(norm=0.5, inner=learner.PerTensor())),
+    learner.Orthogonal(kind="cubic", steps=3),
+    learner.Implicit(),
+    learner.InTurn(),
+    learner.InTurn(inner=learner.Momentum()),
+    learner.InTurn(inner=learner.Implicit()),
+    learner.LeastSquares(ridge=0.5),
 )
 
 CLOCKS: tuple[dict[str, Any], ...] = (
@@ -158,8 +168,12 @@ def _around(part: Any = None, **clocks: Any) -> MemoryRule:
     whole = MemoryRule(
         structure=structure.MLP(depth=2, expansion=1.5), bias=bias.L2(), retention=retention.Decay(), learner=learner.Momentum(), update_every=4
     )
-    if getattr(part, "grad_at", "previous") == "decayed":
+    if getattr(part, "grad_at", "previous") == "decayed" or isinstance(part, learner.InTurn):
         clocks = {"update_every": 1}
+    if isinstance(part, retention.OuterDecay):
+        whole = replace(whole, structure=structure.Matrix())
+    if isinstance(part, (learner.Implicit, learner.LeastSquares)) or part == learner.InTurn(inner=learner.Implicit()):
+        whole = replace(whole, structure=structure.Matrix(), retention=retention.Keep(), update_every=1)
     slots = {AbstractStructure: "structure", AbstractBias: "bias", AbstractRetention: "retention", AbstractLearner: "learner"}
     chosen = {slot: part for kind, slot in slots.items() if isinstance(part, kind)}
     return replace(whole, **chosen, **clocks)

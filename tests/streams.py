@@ -10,8 +10,8 @@ import torch
 from hypothesis import strategies as st
 from torch import Tensor
 
-from retain import MemoryRule, MemoryState
-from retain.core.contracts import AbstractEngine
+from retain import MemoryRule, MemoryState, learner
+from retain.core.engine import AbstractEngine
 from retain.core.tokens import Tokens
 from retain.engines import Recurrent
 from tests.cases import Case
@@ -115,6 +115,7 @@ def world(
         return torch.where(extreme < 0.1, 0.0, torch.where(extreme > 0.9, 1.0, share)).to(dtype)
 
     lead = (batch, time, heads)
+    pairs = max(pairs, 2) if rule.learner.in_turn else 1 if isinstance(rule.learner, learner.Implicit) else pairs
     k, q = normal(*lead, pairs, key), normal(*lead, key)
     mixed, orders, kept = rule.learner.mixed, rule.learner.moments, rule.retention.gate
     tokens = Tokens(
@@ -124,7 +125,7 @@ def world(
         lr=0.1 * gate(*lead, pairs),
         momentum=0.9 * gate(*lead, orders) if orders else None,
         mix=normal(*lead, mixed).softmax(-1) if mixed else None,
-        retain={"none": None, "head": gate(*lead, low=0.5), "channel": gate(*lead, key, low=0.5)}[kept],
+        retain={"none": None, "head": gate(*lead, low=0.5), "channel": gate(*lead, key, low=0.5), "outer": gate(*lead, key + value, low=0.5)}[kept],
     )
     fresh = rule.structure.init(heads, key, value, source)
     initial = {name: w.to(dtype) + 0.3 * normal(*w.shape) for name, w in fresh.items()}
@@ -132,6 +133,8 @@ def world(
         tokens = replace(tokens, scales=gate(*lead, len(initial)))
     if rule.bias.gate == "token":
         tokens = replace(tokens, threshold=2 * gate(*lead, pairs))
+    if rule.bias.window > 1:
+        tokens = replace(tokens, window=gate(*lead, rule.bias.window))
     if rule.anchor.transition == "gated":
         tokens = replace(tokens, transition=gate(*lead))
     if rule.anchor.residual == "weights":

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from retain.core.contracts import AbstractEngine
+from retain.core.engine import AbstractEngine
 from retain.core.tokens import Tokens
 from tests.cases import CHOSEN, JUDGE, Case, willing
 from tests.streams import World, assert_same, calls, gradients, plain, run, settled, stretch_of, world, worlds

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from retain import MemoryRule, bias, learner, presets, retention, structure
-from retain.core.contracts import AbstractEngine
+from retain.core.engine import AbstractEngine
 from tests.cases import JUDGE, willing
 from tests.streams import World, run, world
 from tests.tolerances import assert_near

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from retain.core.contracts import AbstractEngine
+from retain.core.engine import AbstractEngine
 from retain.core.rule import MemoryRule
 from retain.core.state import MemoryState
 from retain.layers import Gates, NeuralMemory, Output, Projections

@@ -11,12 +11,10 @@ from torch import Tensor
 
 from .shapes import Params
 from .trees import each
-from .untraced import untraced
 
 if TYPE_CHECKING:
     from .rule import MemoryRule
-    from .state import MemoryState
-    from .tokens import Step, Tokens
+    from .tokens import Step
 
 
 class AbstractReader(ABC):
@@ -87,6 +85,16 @@ class AbstractBias(ABC):
         """Whether each token brings a ``threshold`` gate."""
         return "none"
 
+    @property
+    def window(self) -> int:
+        """How many tokens, each token with those before it, the memory is asked to hold by each token's step."""
+        return 1
+
+    @property
+    def single(self) -> AbstractBias:
+        """The bias of each of them."""
+        return self
+
     def at(self, threshold: Tensor) -> AbstractBias:
         """The bias for tokens with these thresholds [..., tokens]."""
         return self
@@ -134,8 +142,8 @@ class AbstractRetention(ABC):
         return None
 
     @property
-    def gate(self) -> Literal["none", "head", "channel"]:
-        """Whether each step brings a ``retain`` gate: none, one number a head, or one a channel of the head."""
+    def gate(self) -> Literal["none", "head", "channel", "outer"]:
+        """Whether each step brings a ``retain`` gate: none, one number a head, one a channel of the head, or one a channel of keys and of values."""
         return "none"
 
     def start(self, params: Params, lead: int = 2) -> Params:
@@ -192,6 +200,33 @@ class AbstractLearner(ABC):
         """Copies of the weights that it keeps, each with a ``momentum`` gate."""
         return 0
 
+    def why_not(self, rule: MemoryRule) -> str | None:
+        """None if the learner has a meaning in a rule of these choices and clocks, else a sentence that says why not."""
+        return None
+
+    def start(self, params: Params) -> tuple[Params, ...]:
+        """The moments before the first step."""
+        return tuple(each(torch.zeros_like, params) for _ in range(self.moments))
+
+    @property
+    def curved(self) -> bool:
+        """Whether each step brings the loss' ``curvature``."""
+        return False
+
+    @property
+    def in_turn(self) -> bool:
+        """Whether a token's associations are learnt one after the other, each in a step of its own."""
+        return False
+
+    @property
+    def single(self) -> AbstractLearner:
+        """The learner of each of these steps."""
+        return self
+
+    def effective(self, lr: Tensor, k: Tensor, bias: AbstractBias) -> Tensor:
+        """The rates [..., pairs] that steps with rates ``lr`` come to, for keys [..., pairs, key]."""
+        return lr
+
     @property
     def mixed(self) -> int:
         """Weights of its ``mix`` gate; 0 if it has none."""
@@ -226,36 +261,3 @@ class AbstractLinearLearner(AbstractLearner):
 
 class AbstractPlainLearner(AbstractLinearLearner):
     """A learner without moments that moves by minus the gradient."""
-
-
-class AbstractEngine(ABC):
-    """Something that runs a rule over tokens. No engine may change the answer."""
-
-    name: str
-
-    @abstractmethod
-    def why_not(self, rule: MemoryRule) -> str | None:
-        """None if this engine runs the rule, else a sentence that says what stands in the way."""
-
-    @abstractmethod
-    def advance(self, rule: MemoryRule, tokens: Tokens, state: MemoryState, lengths: Tensor | None) -> tuple[Tensor, MemoryState, Tensor]:
-        """What ``run`` promises, for at least one row, the longest of which has all tokens there are."""
-
-    def run(self, rule: MemoryRule, tokens: Tokens, state: MemoryState, lengths: Tensor | None = None) -> tuple[Tensor, MemoryState, Tensor]:
-        """Outputs [batch, time, heads, value], the state after the tokens, and each token's surprise [batch, time, heads].
-
-        Of row ``b`` only the first ``lengths[b]`` tokens exist (a host tensor; None means all); what comes out behind them means nothing.
-        """
-        if tokens.batch == 0:
-            return tokens.v[:, :, :, 0], state, tokens.lr.sum(-1)
-        longest = tokens.time
-        if lengths is not None:
-            longest = int(lengths.max())
-            lengths = None if bool((lengths == longest).all()) else lengths
-        y, after, surprise = untraced(self.advance)(rule, tokens if longest == tokens.time else tokens.map(lambda x: x[:, :longest]), state, lengths)
-        return _lengthen(y, tokens.time), after, _lengthen(surprise, tokens.time)
-
-
-def _lengthen(x: Tensor, time: int) -> Tensor:
-    missing = time - x.shape[1]
-    return torch.cat([x, x.new_zeros(x.shape[0], missing, *x.shape[2:])], dim=1) if missing else x

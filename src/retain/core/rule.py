@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from torch import Tensor
@@ -99,9 +99,16 @@ class MemoryRule:
                 "Anchor(transition='gated') needs boundaries, and a retention that exposes what it keeps as it is; got "
                 f"update_every={self.update_every} and {type(self.retention).__name__}."
             )
-        refusal = self.retention.why_not(self.update_every)
+        refusal = self.retention.why_not(self.update_every) or self.learner.why_not(self)
         if refusal is not None:
             raise ValueError(refusal)
+
+    @property
+    def spread(self) -> MemoryRule:
+        """The rule that is left to an engine when each token is handed over with all that it writes, step by step."""
+        if self.bias.single is self.bias and not self.learner.in_turn:
+            return self
+        return replace(self, bias=self.bias.single, learner=self.learner.single)
 
     def loss(self, y: Tensor, targets: Tensor) -> Tensor:
         """The bias' loss of answers [..., tokens, value] to ``Tokens.targets`` [..., tokens, value or one more]."""

@@ -49,6 +49,8 @@ class MemoryState:
         beside: Weights of another memory, as they stood before the step under way; only if the rule adds them where gradients are taken.
         context: Queries [batch, places, heads, key] of those tokens that will be read together with the next ones and seen by them, each at its place
             among them; only if the structure lets tokens see each other.
+        recent: What the last tokens wrote, which those to come will write again, each [batch, window - 1, ...]; only if the bias has a window, and from
+            the first call on.
         buffers: What a layer remembers beside its memory (convolution tails, gates of an unfinished step), each [batch, ...].
 
     Examples:
@@ -67,6 +69,7 @@ class MemoryState:
     pending: Pending | None = None
     beside: Params | None = None
     context: Tensor | None = None
+    recent: Mapping[str, Tensor] = field(default_factory=dict)
     buffers: Mapping[str, Tensor] = field(default_factory=dict)
 
     @classmethod
@@ -74,7 +77,7 @@ class MemoryState:
         """The state before the first token: ``initial`` [heads, ...] in every row."""
         accumulator = rule.retention.start(each(lambda w: w.unsqueeze(0).expand(batch, *w.shape), initial))
         anchor = rule.retention.expose(accumulator)
-        moments = tuple(each(torch.zeros_like, accumulator) for _ in range(rule.learner.moments))
+        moments = rule.learner.start(accumulator)
         width, some = rule.structure.company(initial), next(iter(initial.values()))
         context = some.new_zeros(batch, rule.step_every, some.shape[0], width) if width else None
         beside = each(torch.zeros_like, anchor) if rule.anchor.residual == "weights" else None
@@ -103,6 +106,7 @@ class MemoryState:
             pending=pending,
             beside=tree.get("beside"),
             context=tree.get("context"),
+            recent=tree.get("recent", {}),
             buffers=tree.get("buffers", {}),
         )
 
@@ -159,7 +163,8 @@ class MemoryState:
         """The rows of several states, one below the other."""
         width = max(0 if s.pending is None else s.pending.tokens.time for s in states)
         like = next((s.pending for s in states if s.pending is not None), None)
-        roomy = [_with_room(s, like, width) for s in states]
+        recent = next((s.recent for s in states if s.recent), {})
+        roomy = [_with_recent(_with_room(s, like, width), recent) for s in states]
         parts = [dict(s.tensors()) for s in roomy]
         if any(part.keys() != parts[0].keys() for part in parts):
             raise StateMismatch("states of different rules or layers cannot be joined: they hold different tensors.")
@@ -213,3 +218,8 @@ def _with_room(state: MemoryState, like: Pending | None, width: int) -> MemorySt
     room = width - tokens.time
     tokens = tokens.map(lambda t: torch.cat([t, t.new_zeros(t.shape[0], room, *t.shape[2:])], dim=1))
     return replace(state, pending=Pending(tokens=tokens, count=count))
+
+
+def _with_recent(state: MemoryState, like: Mapping[str, Tensor]) -> MemoryState:
+    """The state of a stream without tokens so far with tokens that were never there, so that it can stand beside one that has some."""
+    return state if state.recent else replace(state, recent={name: t.new_zeros(state.batch, *t.shape[1:]) for name, t in like.items()})

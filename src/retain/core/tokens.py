@@ -35,9 +35,10 @@ class StepGates:
 
 @dataclass(frozen=True, kw_only=True)
 class Step(StepGates):
-    """The gates of one inner step, or of several in a row, and the mean rate of what they write."""
+    """The gates of one inner step, or of several in a row, and what is known of what they write: its mean rate, and the curvature of its loss."""
 
     lr: Tensor | None = None  # [...]; given to learners that are not linear
+    curvature: Tensor | None = None  # [..., key, key]; given to learners that ask for it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +54,8 @@ class Tokens(StepGates):
         lr: Inner learning rate (theta) [batch, time, heads, pairs].
         q: Queries [batch, time, heads, key]; None in tokens that wait in a state.
         threshold: What the bias asks of each token beside its value [batch, time, heads, pairs].
+        share: What each association counts for in its step, whatever the rate [batch, time, heads, pairs]; None means one.
+        window: What each of the tokens in its window counts for in a token's step, itself first [batch, time, heads, window]; None means one.
         transition: How far the memory goes towards its newest weights at a boundary [batch, time, heads].
         write: Tokens that are stored. The others are read at, and the clock passes them, but no step is taken for them.
         visible: Pairs [batch, time, pairs] that later ones of their step may see, where the structure lets them; None means all. Those that are not
@@ -69,6 +72,8 @@ class Tokens(StepGates):
     lr: Rates
     q: Queries | None = None
     threshold: Rates | None = None
+    share: Rates | None = None
+    window: Float[Tensor, "batch time heads window"] | None = None
     transition: Float[Tensor, "batch time heads"] | None = None
     write: TokenMask | None = None
     visible: Bool[Tensor, "batch time pairs"] | None = None

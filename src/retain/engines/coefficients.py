@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from retain.core.contracts import AbstractLinearLearner, AbstractScalarRetention
+from retain.core.contracts import AbstractAffineBias, AbstractLinearLearner, AbstractScalarRetention
 from retain.core.rule import MemoryRule
 from retain.core.shapes import Params
 from retain.core.tokens import Step, Tokens
@@ -125,5 +125,12 @@ def mean_rates(rule: MemoryRule, tokens: Tokens) -> Tensor:
 def shares_of(tokens: Tokens, rates: Literal["before", "after"] = "before") -> Tensor:
     """The weight of each cell in its step: its learning rate (or one, if rates come after), or nothing if it is not written [N, 1, cells]."""
     lr = tokens.lr if rates == "before" else torch.ones_like(tokens.lr)
+    lr = lr if tokens.share is None else lr * tokens.share
     lr = lr if tokens.write is None else lr * tokens.write[:, :, None, None]
     return heads_first(lr).flatten(1).unsqueeze(1)
+
+
+def curvature_of(rule: MemoryRule, k: Tensor, shares: Tensor) -> Tensor:
+    """The curvature of each step's loss in a matrix memory, for keys [..., n, key] of shares [..., n]: [..., key, key]."""
+    assert isinstance(rule.bias, AbstractAffineBias)
+    return rule.bias.slope * (k * shares.unsqueeze(-1)).transpose(-1, -2) @ k

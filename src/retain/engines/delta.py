@@ -11,11 +11,11 @@ from torch import Tensor
 from retain.core.contracts import (
     AbstractAffineBias,
     AbstractChannelRetention,
-    AbstractEngine,
     AbstractMatrix,
     AbstractPlainLearner,
     AbstractScalarRetention,
 )
+from retain.core.engine import AbstractEngine
 from retain.core.rule import MemoryRule
 from retain.core.state import MemoryState
 from retain.core.tokens import Tokens
@@ -45,7 +45,7 @@ class Delta(AbstractEngine):
     chunk: int = 64
     recompute: int = 16
 
-    def why_not(self, rule: MemoryRule) -> str | None:
+    def refusal(self, rule: MemoryRule) -> str | None:
         if not isinstance(rule.structure, AbstractMatrix):
             return f"delta needs a memory that is one matrix; {type(rule.structure).__name__} is not."
         if rule.update_every != 1:

@@ -9,7 +9,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from retain.core.contracts import AbstractEngine, AbstractLinearLearner, AbstractScalarRetention
+from retain.core.contracts import AbstractLinearLearner, AbstractScalarRetention
+from retain.core.engine import AbstractEngine
 from retain.core.reader import Plain
 from retain.core.rule import MemoryRule
 from retain.core.shapes import Params
@@ -47,7 +48,7 @@ class Dual(AbstractEngine):
     recompute: int = 16
     backprop: Literal["full", "segment"] = "full"
 
-    def why_not(self, rule: MemoryRule) -> str | None:
+    def refusal(self, rule: MemoryRule) -> str | None:
         if not rule.structure.factored:
             return f"dual takes gradients in factors, which {type(rule.structure).__name__} does not give: it calls its network as a whole."
         if not isinstance(rule.learner, AbstractLinearLearner):

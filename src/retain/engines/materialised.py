@@ -9,7 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from retain.core.contracts import AbstractEngine, AbstractLinearLearner
+from retain.core.contracts import AbstractLinearLearner
+from retain.core.engine import AbstractEngine
 from retain.core.reader import Plain
 from retain.core.rule import MemoryRule
 from retain.core.shapes import Params
@@ -18,7 +19,7 @@ from retain.core.tokens import Step, Tokens
 from retain.numerics import Layout
 from retain.numerics.ragged import trim
 
-from .coefficients import fill_step, mean_rates, shares_of, steps_of
+from .coefficients import curvature_of, fill_step, mean_rates, shares_of, steps_of
 from .company import among_their_own, context_after, place_of_query
 from .factored import Factors, capture
 from .heads import cells_first, cut_rows, flat, heads_first, per_token, pick_rows, tokens_first, unflat
@@ -43,7 +44,7 @@ class Materialised(AbstractEngine):
     recompute: int = 2
     backprop: Literal["full", "segment"] = "full"
 
-    def why_not(self, rule: MemoryRule) -> str | None:
+    def refusal(self, rule: MemoryRule) -> str | None:
         return None
 
     def advance(self, rule: MemoryRule, tokens: Tokens, state: MemoryState, lengths: Tensor | None) -> tuple[Tensor, MemoryState, Tensor]:
@@ -70,17 +71,22 @@ class Materialised(AbstractEngine):
                 steps = steps if isinstance(rule.learner, AbstractLinearLearner) else replace(steps, lr=mean_rates(rule, filled))
                 active = active.bool() & _complete(layout, tile * size, every, active.shape[1]).repeat_interleave(heads, dim=0).to(active.device)
                 point = rule.gradient_point(anchor, _at(steps, 0), beside[0] if beside else None)
+                cells = every * here.k.shape[3]
                 k, v, shares = cells_first(here.k), cells_first(here.targets), shares_of(here, rule.learner.rates)
                 if rule.structure.factored:
                     factors, loss = capture(rule, point, k, v)
-                    updates = _updates(factors, shares, every * here.k.shape[3])
+                    updates = _updates(factors, shares, cells)
                 else:
-                    updates, loss = _whole_updates(rule, point, (k, v, shares.squeeze(1), _seen(here)), every * here.k.shape[3])
+                    updates, loss = _whole_updates(rule, point, (k, v, shares.squeeze(1), _seen(here)), cells)
                 if beside:
                     loss = rule.loss(rule.structure.read(Plain(rule.retention.gradient_point(anchor, _at(steps, 0)), _seen(here)), k), v)
                 for j, (update, any_row) in enumerate(zip(updates, active.any(0).tolist(), strict=True)):
                     reads.until(i * size + (j + 1) * every - (rule.reads == "after"), states[0])
-                    states = _step(rule, states, update, _at(steps, j), active[:, j]) if any_row else states
+                    at = _at(steps, j)
+                    if rule.learner.curved:
+                        of_step = slice(j * cells, (j + 1) * cells)
+                        at = replace(at, curvature=curvature_of(rule, k[:, of_step], shares[:, 0, of_step]))
+                    states = _step(rule, states, update, at, active[:, j]) if any_row else states
                 losses.append(per_token(loss, here.k.shape[3]))
                 moved = moves_anchor(rule, state, layout, tile)
                 if bool(moved.any()):

@@ -8,14 +8,15 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from retain.core.contracts import AbstractEngine
+from retain.core.engine import AbstractEngine
 from retain.core.reader import Plain
 from retain.core.rule import MemoryRule
 from retain.core.shapes import Params
 from retain.core.state import MemoryState
 from retain.core.tokens import Tokens
-from retain.core.trees import each, pick
+from retain.core.trees import each, pick, stretch
 
+from .coefficients import curvature_of
 from .company import Company, place_of_query
 from .stream import Joined, part_way, pending_after
 
@@ -31,7 +32,7 @@ class Recurrent(AbstractEngine):
     name = "recurrent"
     backprop: Literal["full", "segment"] = "full"
 
-    def why_not(self, rule: MemoryRule) -> str | None:
+    def refusal(self, rule: MemoryRule) -> str | None:
         return None
 
     def advance(self, rule: MemoryRule, tokens: Tokens, state: MemoryState, lengths: Tensor | None) -> tuple[Tensor, MemoryState, Tensor]:
@@ -39,6 +40,7 @@ class Recurrent(AbstractEngine):
         stream, clock, targets = joined.tokens, state.folded.clone(), joined.tokens.targets
         anchor, accumulator, moments = state.anchor, state.accumulator, state.moments
         update = each(torch.zeros_like, accumulator)
+        curvature = stream.k.new_zeros(*stream.k.shape[:1], stream.k.shape[2], *stream.k.shape[-1:] * 2) if rule.learner.curved else None
         rates = stream.lr.new_zeros(state.batch, stream.lr.shape[2])  # summed over the step
         touched, written = torch.zeros(state.batch, dtype=torch.bool), torch.zeros_like(rates)
         queries = None if state.context is None else Company.of_queries(state.context)
@@ -64,14 +66,18 @@ class Recurrent(AbstractEngine):
             if rule.reads == "before":
                 outputs.append(_read(rule, accumulator, stream, t, queries, asked))
             writes = real & stream.written[:, t].cpu()
-            gradient = _gradient(rule, point, k, v, lr if rule.learner.rates == "before" else torch.ones_like(lr), keys, place)
+            share = lr if rule.learner.rates == "before" else torch.ones_like(lr)
+            share = share if stream.share is None else share * stream.share[:, t]
+            gradient = _gradient(rule, point, k, v, share, keys, place)
             update = pick(writes, each(torch.add, update, gradient), update)
             rates, written = rates + writes.to(rates)[:, None] * lr.sum(-1), written + writes.to(rates)[:, None] * lr.shape[-1]
             touched = touched | writes
+            if curvature is not None:
+                curvature = curvature + torch.where(stretch(writes, curvature), curvature_of(rule, k, share), torch.zeros_like(curvature))
             clock = clock + real
             fires = real & touched & (clock % rule.step_every == 0)
             if bool(fires.any()):
-                step = replace(step, lr=rates / written.clamp(min=1))
+                step = replace(step, lr=rates / written.clamp(min=1), curvature=curvature)
                 moved = rule.learner.accumulate(moments, update, step)
                 moved_to = rule.retention.moved(accumulator, rule.learner.expose(moved, update, step), step)
                 accumulator = pick(fires, moved_to, accumulator)
@@ -79,6 +85,7 @@ class Recurrent(AbstractEngine):
             ended = real & (clock % rule.step_every == 0)
             update = pick(ended, each(torch.zeros_like, update), update)
             touched = touched & ~ended
+            curvature = None if curvature is None else torch.where(stretch(ended, curvature), torch.zeros_like(curvature), curvature)
             rates, written = (torch.where(ended.to(x.device)[:, None], torch.zeros_like(x), x) for x in (rates, written))
             if rule.anchor.transition == "gated":
                 accumulator = pick(

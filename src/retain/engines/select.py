@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from retain.core.contracts import AbstractEngine
+from retain.core.engine import AbstractEngine
 from retain.core.errors import EngineRefusal
 from retain.core.rule import MemoryRule
 

@@ -8,7 +8,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from retain.core.contracts import AbstractEngine
+from retain.core.engine import AbstractEngine
 from retain.core.rule import MemoryRule
 from retain.core.shapes import Params
 from retain.core.state import MemoryState
@@ -77,4 +77,4 @@ def folded(engine: AbstractEngine, rule: MemoryRule, state: MemoryState) -> Memo
         return state
     waiting = state.pending.tokens
     waiting = replace(waiting, q=waiting.k[:, :, :, 0])  # nobody hears the answers
-    return engine.run(rule, waiting, replace(state, clock=state.folded, pending=None), state.pending.count)[1]
+    return engine.run(rule.spread, waiting, replace(state, clock=state.folded, pending=None), state.pending.count)[1]

@@ -22,7 +22,7 @@ class Gates:
     such that an untrained memory learns what it sees and keeps what it began with: the rate is bounded by what the memory network can bear and shared
     with the momentum, whose steps add up to $1/(1-\eta)$ of it. Source: Titans section 3.1 (gates as functions of the token).
 
-    A bias with a threshold has it multiplied by $2\sigma(z)$, which starts at one.
+    A bias with a threshold has it multiplied by $2\sigma(z)$, which starts at one; the tokens of a window count for $\sigma(z)$ each, which starts at 0.9.
 
     Args:
         curve: ``"sigmoid"``, or ``"hard"``, a piecewise linear one that reaches 0 and 1: a memory that can leave a token out altogether. The latter, with
@@ -82,24 +82,27 @@ class GateMap(nn.Module):
         super().__init__()
         self.gates, self.heads, self.every = gates, heads, rule.step_every
         self.rate = rule.structure.rate_bound(head_dim) if gates.rate is None else gates.rate
-        self.channels = rule.retention.gate == "channel"
-        retain = {"none": 0, "head": 1, "channel": head_dim}[rule.retention.gate]
+        self.channels = rule.retention.gate in ("channel", "outer")
+        retain = {"none": 0, "head": 1, "channel": head_dim, "outer": 2 * head_dim}[rule.retention.gate]
         scales = len(rule.structure.init(1, head_dim, head_dim)) if rule.learner.scale_max else 0
         self.scale_max = rule.learner.scale_max
+        window = rule.bias.window if rule.bias.window > 1 else 0
         thresholds = pairs if rule.bias.gate == "token" else 0
         self.widths = {  # the order of the rows below; those of what is each token's own come first
             "lr": pairs,
             "threshold": thresholds,
+            "window": window,
             "momentum": rule.learner.moments,
             "mix": rule.learner.mixed,
             "scales": scales,
             "retain": retain,
             "residual": int(rule.anchor.residual == "weights"),
         }
-        self.own = heads * (pairs + thresholds)
+        self.own = heads * (pairs + thresholds + window)
         self.weight = nn.Parameter(torch.randn(heads * sum(self.widths.values()), dim) * 0.02 * min(1.0, (64 / dim) ** 0.5))
-        lr = gates.lr or 0.5 / (pairs * (rule.update_every or 64))
-        starts = (gates.logit(lr), 0.0, gates.logit(gates.momentum), 0.0, 0.0, gates.logit(gates.forget / gates.most_forgotten), -2.0)
+        together = 1 if rule.learner.in_turn else pairs * rule.bias.window  # the writes of one step
+        lr = gates.lr or 0.5 / (together * (rule.update_every or 64))
+        starts = (gates.logit(lr), 0.0, math.log(9), gates.logit(gates.momentum), 0.0, 0.0, gates.logit(gates.forget / gates.most_forgotten), -2.0)
         self.bias = nn.Parameter(
             torch.tensor([start for start, width in zip(starts, self.widths.values(), strict=True) for _ in range(heads * width)])
         )
@@ -129,7 +132,7 @@ class GateMap(nn.Module):
         elif self.pooled:
             rest, sums = self._mean(z[..., own:], sums, clock, lengths)
             z = torch.cat([z[..., :own], rest], dim=-1)
-        raw_lr, threshold, momentum, mix, scales, retain, residual = (
+        raw_lr, threshold, window, momentum, mix, scales, retain, residual = (
             part.unflatten(-1, (self.heads, -1)) if part.shape[-1] else None
             for part in z.split([self.heads * w for w in self.widths.values()], dim=-1)
         )
@@ -144,6 +147,8 @@ class GateMap(nn.Module):
         gates = {"lr": lr, "momentum": momentum, "mix": None if mix is None else mix.softmax(-1), "retain": kept}
         if threshold is not None:
             gates["threshold"] = 2 * threshold.sigmoid()
+        if window is not None:
+            gates["window"] = window.sigmoid()
         if scales is not None:
             gates["scales"] = self.scale_max * scales.sigmoid()
         if residual is not None:

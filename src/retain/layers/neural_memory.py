@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import Unpack
 
-from retain.core.contracts import AbstractEngine
+from retain.core.engine import AbstractEngine
 from retain.core.errors import StateMismatch
 from retain.core.reader import Plain
 from retain.core.rule import MemoryRule

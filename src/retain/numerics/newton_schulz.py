@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from torch import Tensor
 
-_COEFFICIENTS = (3.4445, -4.7750, 2.0315)
+_COEFFICIENTS = {"quintic": (3.4445, -4.7750, 2.0315), "cubic": (1.5, -0.5, 0.0)}
 
 
-def newton_schulz(x: Tensor, steps: int = 5) -> Tensor:
-    r"""About $U V^\top$ for $x = U \Sigma V^\top$: the quintic iteration $X \leftarrow a X + (b\,XX^\top + c\,(XX^\top)^2) X$ from $x / \lVert x \rVert_F$.
+def newton_schulz(x: Tensor, steps: int = 5, kind: Literal["quintic", "cubic"] = "quintic") -> Tensor:
+    r"""About $U V^\top$ for $x = U \Sigma V^\top$: the iteration $X \leftarrow a X + (b\,XX^\top + c\,(XX^\top)^2) X$ from $x / \lVert x \rVert_F$.
 
-    Its coefficients are chosen for speed: after five steps singular values lie between about 0.7 and 1.2, not at 1. A zero matrix stays zero, and so do
-    its gradients. Source: Muon; Nested Learning section 4.
+    The quintic one's coefficients are chosen for speed: after five steps singular values lie between about 0.7 and 1.2, and never come to 1. The cubic one,
+    $a = 3/2$, $b = -1/2$, $c = 0$, comes to 1 in the end, after the more steps the smaller they were. A zero matrix stays zero, and so do its gradients.
+    Source: Muon; Nested Learning section 4.
 
     Args:
         x: Matrices [..., m, n].
         steps: Iterations.
+        kind: Which one.
 
     Examples:
         >>> values = torch.linalg.svdvals(newton_schulz(torch.randn(8, 4)))
@@ -27,8 +31,8 @@ def newton_schulz(x: Tensor, steps: int = 5) -> Tensor:
     x = x.transpose(-1, -2) if tall else x
     squares = x.square().sum((-1, -2), keepdim=True)
     x = x / torch.where(squares > 0, squares, 1.0).sqrt().clamp(min=1e-7)
-    a, b, c = _COEFFICIENTS
+    a, b, c = _COEFFICIENTS[kind]
     for _ in range(steps):
         gram = x @ x.transpose(-1, -2)
-        x = a * x + (b * gram + c * gram @ gram) @ x
+        x = a * x + (b * gram + c * gram @ gram if c else b * gram) @ x
     return x.transpose(-1, -2) if tall else x

@@ -23,10 +23,11 @@ class Orthogonal(AbstractWrapper):
     Args:
         inner: The learner inside.
         steps: Newton-Schulz iterations.
+        kind: ``"quintic"``, fast and rough, or ``"cubic"``, which comes to an orthogonal matrix in the end; see ``retain.numerics.newton_schulz``.
         rate: ``"after"``, or ``"before"`` as in titans-pytorch, whose rates only weigh the tokens of a step, and earlier steps, against each other.
 
     Raises:
-        ValueError: ``steps`` is below 1, or ``rate`` is unknown.
+        ValueError: ``steps`` is below 1, or ``kind`` or ``rate`` is unknown.
 
     Examples:
         >>> import torch
@@ -37,11 +38,14 @@ class Orthogonal(AbstractWrapper):
     """
 
     steps: int = 5
+    kind: Literal["quintic", "cubic"] = "quintic"
     rate: Literal["after", "before"] = "after"
 
     def __post_init__(self) -> None:
         if self.steps < 1:
             raise ValueError(f"Orthogonal.steps must be at least 1, got {self.steps}.")
+        if self.kind not in ("quintic", "cubic"):
+            raise ValueError(f"Orthogonal.kind must be 'quintic' or 'cubic', got {self.kind!r}.")
         if self.rate not in ("after", "before"):
             raise ValueError(f"Orthogonal.rate must be 'after' or 'before', got {self.rate!r}.")
 
@@ -53,7 +57,7 @@ class Orthogonal(AbstractWrapper):
         moved = self.inner.expose(moments, update, step)
         if step.lr is None:
             raise ValueError("Orthogonal needs the step's mean rate, Step.lr, got None.")
-        turned = {name: newton_schulz(d, self.steps) if d.ndim - step.lr.ndim == 2 else d for name, d in moved.items()}
+        turned = {name: newton_schulz(d, self.steps, self.kind) if d.ndim - step.lr.ndim == 2 else d for name, d in moved.items()}
         if self.rate == "before":
             return turned
         return {name: stretch(step.lr, d) * d for name, d in turned.items()}

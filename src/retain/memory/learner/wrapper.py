@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from retain.core.contracts import AbstractLearner
+from torch import Tensor
+
+from retain.core.contracts import AbstractBias, AbstractLearner
+from retain.core.rule import MemoryRule
 from retain.core.shapes import Params
 from retain.core.tokens import Step
 
@@ -27,6 +30,18 @@ class AbstractWrapper(AbstractLearner):
         return self.inner.moments
 
     @property
+    def curved(self) -> bool:
+        return self.inner.curved
+
+    @property
+    def in_turn(self) -> bool:
+        return self.inner.in_turn
+
+    @property
+    def single(self) -> AbstractLearner:
+        return replace(self, inner=self.inner.single)
+
+    @property
     def mixed(self) -> int:
         return self.inner.mixed
 
@@ -37,6 +52,15 @@ class AbstractWrapper(AbstractLearner):
     @property
     def rates(self) -> Literal["before", "after"]:
         return self.inner.rates
+
+    def why_not(self, rule: MemoryRule) -> str | None:
+        return self.inner.why_not(rule)
+
+    def start(self, params: Params) -> tuple[Params, ...]:
+        return self.inner.start(params)
+
+    def effective(self, lr: Tensor, k: Tensor, bias: AbstractBias) -> Tensor:
+        return self.inner.effective(lr, k, bias)
 
     def accumulate(self, moments: tuple[Params, ...], update: Params, step: Step) -> tuple[Params, ...]:
         return self.inner.accumulate(moments, update, step)

@@ -8,3 +8,4 @@ from .f_divergence import FDivergence as FDivergence
 from .keep import Keep as Keep
 from .kl import KL as KL
 from .lq import Lq as Lq
+from .outer_decay import OuterDecay as OuterDecay
