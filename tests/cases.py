@@ -133,14 +133,25 @@ CLOCKS: tuple[dict[str, Any], ...] = (
 PRESETS: dict[str, MemoryRule] = {
     "linear_attention": presets.linear_attention(),
     "retnet": presets.retnet(),
+    "lightning_attention": presets.lightning_attention(),
+    "mamba2": presets.mamba2(),
+    "gla": presets.gla(),
+    "hgrn2": presets.hgrn2(),
+    "decaying_fast_weights": presets.decaying_fast_weights(),
     "delta_net": presets.delta_net(),
     "gated_delta_net": presets.gated_delta_net(),
+    "rwkv7": presets.rwkv7(),
+    "longhorn": presets.longhorn(),
+    "delta_product": presets.delta_product(),
+    "mesa": presets.mesa(),
     "ttt_linear": presets.ttt_linear(update_every=4),
     "ttt_mlp": presets.ttt_mlp(update_every=4),
     "titans": presets.titans(expansion=1.5, update_every=4),
     "moneta": presets.moneta(update_every=4),
     "yaad": presets.yaad(update_every=4),
     "memora": presets.memora(update_every=4),
+    "omega_net": presets.omega_net(expansion=1.5, window=2, update_every=4),
+    "atlas": presets.atlas(expansion=1.5, window=2, update_every=4),
 }
 
 

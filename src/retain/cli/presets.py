@@ -12,16 +12,24 @@ from rich.table import Table
 from retain.engines import select
 from retain.models.memory import presets_by_name
 
+_ATTENTION = (
+    "$y_t = \\sum_i \\mathrm{softmax}_i(q_t k_i) v_i$: no rule but ``retain.layers.Attention`` (MIRAS Table 1).",
+    "Vaswani et al. 2017, Attention Is All You Need (arXiv:1706.03762).",
+)
+
 
 def presets() -> None:
     """Print the memories that have a name: what each is made of, the engine that runs it, and its paper."""
-    table = Table("name", "structure", "bias", "retention", "learner", "clocks", "engine", "what it is")
+    table = Table("name", "structure", "bias", "retention", "learner", "clocks", "engine", "what it is", "paper")
     for name, preset in presets_by_name().items():
         rule = preset()
         clocks = f"update {rule.update_every}, step {rule.step_every}, reads {rule.reads}"
-        about = (inspect.getdoc(preset) or "").splitlines()[0]
-        table.add_row(name, *(_said(part) for part in (rule.structure, rule.bias, rule.retention, rule.learner)), clocks, select(rule).name, about)
-    Console(width=None if Console().is_terminal else 200).print(table)
+        about = inspect.getdoc(preset) or ""
+        source = next((line.removeprefix("Source: ") for line in about.splitlines() if line.startswith("Source: ")), "")
+        parts = (rule.structure, rule.bias, rule.retention, rule.learner)
+        table.add_row(name, *(_said(part) for part in parts), clocks, select(rule).name, about.splitlines()[0], source)
+    table.add_row("softmax attention", "all tokens", "L2", "none", "none (Nadaraya-Watson)", "", "torch", *_ATTENTION)
+    Console(width=None if Console().is_terminal else 240).print(table)
 
 
 def _said(part: Any) -> str:

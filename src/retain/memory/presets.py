@@ -1,56 +1,187 @@
 """Named rules. Each composes the parts; none branches."""
 
-from retain.core.contracts import AbstractBias, AbstractRetention
+from retain.core.contracts import AbstractBias, AbstractLearner, AbstractRetention
 from retain.core.rule import MemoryRule
 
-from .bias import L2, Dot, Huber, Lp
-from .learner import Gradient, Momentum
-from .retention import KL, Decay, Keep, Lq
+from .bias import L2, Dot, Huber, Lp, Omega
+from .learner import Gradient, Implicit, InTurn, LeastSquares, Momentum, Orthogonal
+from .retention import KL, ChannelDecay, Decay, Keep, Lq, OuterDecay
 from .structure import MLP, Matrix, NormResidual
 
 
 def linear_attention() -> MemoryRule:
     """Linear attention, $M_t = M_{t-1} + v_t k_t^\\top$ (Titans equations 4 and 5).
 
+    Source: Katharopoulos et al. 2020, Transformers are RNNs (arXiv:2006.16236).
+
     Examples:
         >>> linear_attention().bias
         Dot()
     """
-    return MemoryRule(structure=Matrix(), bias=Dot(), retention=Keep(), learner=Gradient(), update_every=1)
+    return _linear(Dot(), Keep())
 
 
 def retnet() -> MemoryRule:
-    """RetNet, $M_t = \\alpha M_{t-1} + v_t k_t^\\top$ (MIRAS equation 8).
+    """RetNet, $M_t = a M_{t-1} + v_t k_t^\\top$ (MIRAS equation 8).
+
+    RetNet's $a$ is one number for each head, whatever the token.
+
+    Source: Sun et al. 2023, Retentive Network (arXiv:2307.08621).
 
     Examples:
         >>> retnet().retention
         Decay(grad_at='previous')
     """
-    return MemoryRule(structure=Matrix(), bias=Dot(), retention=Decay(), learner=Gradient(), update_every=1)
+    return _linear(Dot(), Decay())
+
+
+def lightning_attention() -> MemoryRule:
+    """Lightning attention, $M_t = a M_{t-1} + v_t k_t^\\top$ (MIRAS equation 8).
+
+    RetNet's recurrence; here $a$ is learnt, one number for each head.
+
+    Source: Qin et al. 2024, Lightning Attention-2 (arXiv:2401.04658).
+
+    Examples:
+        >>> lightning_attention() == retnet()
+        True
+    """
+    return _linear(Dot(), Decay())
+
+
+def mamba2() -> MemoryRule:
+    """Mamba-2, $M_t = a_t M_{t-1} + v_t k_t^\\top$ (MIRAS equation 8).
+
+    RetNet's recurrence; here $a_t$ is a function of the token.
+
+    Source: Dao and Gu 2024, Transformers are SSMs (arXiv:2405.21060).
+
+    Examples:
+        >>> mamba2() == retnet()
+        True
+    """
+    return _linear(Dot(), Decay())
+
+
+def gla() -> MemoryRule:
+    """Gated linear attention, $M_t = M_{t-1}\\,\\mathrm{Diag}(a_t) + v_t k_t^\\top$ (MIRAS Table 1).
+
+    Source: Yang et al. 2023, Gated Linear Attention Transformers (arXiv:2312.06635).
+
+    Examples:
+        >>> gla().retention
+        ChannelDecay(grad_at='previous')
+    """
+    return _linear(Dot(), ChannelDecay())
+
+
+def hgrn2() -> MemoryRule:
+    """HGRN2, $M_t = M_{t-1}\\,\\mathrm{Diag}(a_t) + v_t (1 - a_t)^\\top$ (MIRAS Table 1).
+
+    Gated linear attention whose keys are what is let go, $k_t = 1 - a_t$: whoever makes the keys makes them so.
+
+    Source: Qin et al. 2024, HGRN2 (arXiv:2404.07904).
+
+    Examples:
+        >>> hgrn2() == gla()
+        True
+    """
+    return _linear(Dot(), ChannelDecay())
+
+
+def decaying_fast_weights() -> MemoryRule:
+    """Decaying fast weights, $M_t = (\\beta_t \\alpha_t^\\top) \\odot M_{t-1} + v_t k_t^\\top$ (MIRAS Table 1).
+
+    Source: Mao 2022, Fine-Tuning Pre-trained Transformers into Decaying Fast Weights (arXiv:2210.04243).
+
+    Examples:
+        >>> decaying_fast_weights().retention
+        OuterDecay(grad_at='previous')
+    """
+    return _linear(Dot(), OuterDecay())
 
 
 def delta_net() -> MemoryRule:
     """DeltaNet, $M_t = M_{t-1}(I - \\theta_t k_t k_t^\\top) + \\theta_t v_t k_t^\\top$ (Titans equation 34).
 
+    Source: Schlag et al. 2021 (arXiv:2102.11174); Yang et al. 2024, Parallelizing Linear Transformers with the Delta Rule (arXiv:2406.06484).
+
     Examples:
         >>> delta_net().bias
         L2(scale=0.5)
     """
-    return MemoryRule(structure=Matrix(), bias=L2(), retention=Keep(), learner=Gradient(), update_every=1)
+    return _linear(L2(), Keep())
 
 
 def gated_delta_net() -> MemoryRule:
-    """Gated DeltaNet, $M_t = \\alpha_t M_{t-1}(I - \\theta_t k_t k_t^\\top) + \\theta_t v_t k_t^\\top$ (MIRAS Table 1).
+    """Gated DeltaNet, $M_t = a_t M_{t-1}(I - \\theta_t k_t k_t^\\top) + \\theta_t v_t k_t^\\top$ (MIRAS Table 1).
+
+    Source: Yang et al. 2024, Gated Delta Networks (arXiv:2412.06464).
 
     Examples:
         >>> gated_delta_net().retention
         Decay(grad_at='decayed')
     """
-    return MemoryRule(structure=Matrix(), bias=L2(), retention=Decay(grad_at="decayed"), learner=Gradient(), update_every=1)
+    return _linear(L2(), Decay(grad_at="decayed"))
+
+
+def rwkv7() -> MemoryRule:
+    """RWKV-7, $M_t = M_{t-1}(\\mathrm{Diag}(a_t) - \\theta_t k_t k_t^\\top) + \\theta_t v_t k_t^\\top$.
+
+    As in its own paper the gradient is taken at the memory before it decays, with one key to write and to take away, and one rate; MIRAS Table 1 prints
+    the decay in front of both.
+
+    Source: Peng et al. 2025, RWKV-7 (arXiv:2503.14456).
+
+    Examples:
+        >>> rwkv7().retention
+        ChannelDecay(grad_at='previous')
+    """
+    return _linear(L2(), ChannelDecay())
+
+
+def longhorn() -> MemoryRule:
+    """Longhorn, $M_t = M_{t-1}(I - \\delta_t k_t k_t^\\top) + \\delta_t v_t k_t^\\top$ with $\\delta_t = \\theta_t / (1 + \\theta_t k_t^\\top k_t)$ (Titans equation 35).
+
+    Source: Liu et al. 2024, Longhorn (arXiv:2407.14207).
+
+    Examples:
+        >>> longhorn().learner
+        Implicit()
+    """
+    return _linear(L2(), Keep(), Implicit())
+
+
+def delta_product() -> MemoryRule:
+    """DeltaProduct, $M_t = a_t M_{t-1} \\prod_j (I - \\theta_j k_j k_j^\\top) + \\ldots$: a step for each of a token's associations (MIRAS Table 1).
+
+    How many there are says ``Projections(pairs=)``.
+
+    Source: Siems et al. 2025, DeltaProduct (arXiv:2502.10297).
+
+    Examples:
+        >>> delta_product().learner
+        InTurn(inner=Gradient())
+    """
+    return _linear(L2(), Decay(grad_at="decayed"), InTurn())
+
+
+def mesa() -> MemoryRule:
+    """The Mesa layer, $M_t = \\arg\\min_M \\sum_{i \\le t} \\lVert M k_i - v_i \\rVert^2 + \\lambda \\lVert M - M_0 \\rVert^2$ (MIRAS section 4).
+
+    Source: von Oswald et al. 2023, Uncovering mesa-optimization algorithms in Transformers (arXiv:2309.05858).
+
+    Examples:
+        >>> mesa().learner
+        LeastSquares(ridge=1.0)
+    """
+    return _linear(L2(), Keep(), LeastSquares())
 
 
 def ttt_linear(*, update_every: int = 16) -> MemoryRule:
     """TTT-Linear, $M(x) = x + \\mathrm{LN}(x W)$ with gradient steps at the last mini-batch's weights (TTT equation 6).
+
+    Source: Sun et al. 2024, Learning to (Learn at Test Time) (arXiv:2407.04620).
 
     Args:
         update_every: TTT's mini-batch.
@@ -65,6 +196,8 @@ def ttt_linear(*, update_every: int = 16) -> MemoryRule:
 def ttt_mlp(*, update_every: int = 16) -> MemoryRule:
     """TTT-MLP, $M(x) = x + \\mathrm{LN}(\\mathrm{gelu}(x W_0) W_1)$ with hidden width 4 d (TTT section 2.7).
 
+    Source: Sun et al. 2024, Learning to (Learn at Test Time) (arXiv:2407.04620).
+
     Args:
         update_every: TTT's mini-batch.
 
@@ -77,6 +210,8 @@ def ttt_mlp(*, update_every: int = 16) -> MemoryRule:
 
 def titans(*, depth: int = 2, expansion: float = 4.0, update_every: int | None = 64, step_every: int = 1) -> MemoryRule:
     """Titans' long-term memory: a deep memory, surprise with momentum, and forgetting (Titans equations 13 to 15).
+
+    Source: Behrouz et al. 2024, Titans: Learning to Memorize at Test Time (arXiv:2501.00663).
 
     Args:
         depth: Layers of the memory network.
@@ -101,6 +236,8 @@ def titans(*, depth: int = 2, expansion: float = 4.0, update_every: int | None =
 def moneta(*, p: float = 3.0, q: float = 4.0, update_every: int = 16) -> MemoryRule:
     """Moneta: powers of the error are held, and the stability of a norm lets go (MIRAS equation 24).
 
+    Source: Behrouz et al. 2025, It's All Connected (MIRAS, arXiv:2504.13173).
+
     Args:
         p: Of the attentional bias.
         q: Of the retention gate.
@@ -116,6 +253,8 @@ def moneta(*, p: float = 3.0, q: float = 4.0, update_every: int = 16) -> MemoryR
 def yaad(*, threshold: float = 1.0, update_every: int = 16) -> MemoryRule:
     """Yaad: small errors are held as squares, large ones by their sign, at a threshold that each token sets (MIRAS equation 26).
 
+    Source: Behrouz et al. 2025, It's All Connected (MIRAS, arXiv:2504.13173).
+
     Args:
         threshold: What a token's threshold is a multiple of.
         update_every: MIRAS' chunk $b$.
@@ -130,6 +269,8 @@ def yaad(*, threshold: float = 1.0, update_every: int = 16) -> MemoryRule:
 def memora(*, update_every: int = 16) -> MemoryRule:
     """Memora: weights are shares, which learn at the cost of each other (MIRAS equation 27).
 
+    Source: Behrouz et al. 2025, It's All Connected (MIRAS, arXiv:2504.13173).
+
     Args:
         update_every: MIRAS' chunk $b$.
 
@@ -138,6 +279,57 @@ def memora(*, update_every: int = 16) -> MemoryRule:
         KL(total=1.0, over='slice')
     """
     return _miras(L2(), KL(), update_every)
+
+
+def omega_net(*, depth: int = 2, expansion: float = 4.0, window: int = 4, update_every: int = 16) -> MemoryRule:
+    """OmegaNet: each step holds a window of tokens (ATLAS equation 10).
+
+    The paper's keys and queries go through polynomial features: ``Projections(features=Polynomial())``.
+
+    Source: Behrouz et al. 2025, ATLAS (arXiv:2505.23735).
+
+    Args:
+        depth: Layers of the memory network.
+        expansion: Its hidden width over the width of a head.
+        window: Tokens that each step sees, the paper's $c$.
+        update_every: Its chunk $b$.
+
+    Examples:
+        >>> omega_net().bias.window
+        4
+    """
+    return _atlas(Gradient(), depth, expansion, window, update_every)
+
+
+def atlas(*, depth: int = 2, expansion: float = 4.0, window: int = 4, update_every: int = 16) -> MemoryRule:
+    """ATLAS: each step holds a window of tokens, and moves by momentum made orthogonal (ATLAS equations 32 and 33).
+
+    The paper's keys and queries go through polynomial features: ``Projections(features=Polynomial())``.
+
+    Source: Behrouz et al. 2025, ATLAS (arXiv:2505.23735).
+
+    Args:
+        depth: Layers of the memory network.
+        expansion: Its hidden width over the width of a head.
+        window: Tokens that each step sees, the paper's $c$.
+        update_every: Its chunk $b$.
+
+    Examples:
+        >>> atlas().learner.inner
+        Momentum(order=1, mix='last')
+    """
+    return _atlas(Orthogonal(inner=Momentum()), depth, expansion, window, update_every)
+
+
+def _linear(bias: AbstractBias, retention: AbstractRetention, learner: AbstractLearner = Gradient()) -> MemoryRule:  # noqa: B008  a frozen value
+    """A rule around a matrix whose every gradient is taken at the newest memory."""
+    return MemoryRule(structure=Matrix(), bias=bias, retention=retention, learner=learner, update_every=1)
+
+
+def _atlas(learner: AbstractLearner, depth: int, expansion: float, window: int, update_every: int) -> MemoryRule:
+    """A rule around an MLP whose keys may be wider than its values, so without a residual."""
+    structure, bias = MLP(depth=depth, expansion=expansion), Omega(inner=L2(scale=1.0), window=window)
+    return MemoryRule(structure=structure, bias=bias, retention=Decay(), learner=learner, update_every=update_every)
 
 
 def _miras(bias: AbstractBias, retention: AbstractRetention, update_every: int) -> MemoryRule:
