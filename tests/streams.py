@@ -134,7 +134,7 @@ def world(
     if rule.bias.gate == "token":
         tokens = replace(tokens, threshold=2 * gate(*lead, pairs))
     if rule.bias.window > 1:
-        tokens = replace(tokens, window=gate(*lead, rule.bias.window))
+        tokens = replace(tokens, share=gate(*lead, rule.bias.window * pairs))
     if rule.anchor.transition == "gated":
         tokens = replace(tokens, transition=gate(*lead))
     if rule.anchor.residual == "weights":

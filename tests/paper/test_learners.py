@@ -110,14 +110,14 @@ def test_the_omega_rule_holds_a_window() -> None:
     t_, memory = here.tokens, here.initial["w"]
     assert t_.q is not None
     assert t_.retain is not None
-    assert t_.window is not None
+    assert t_.share is not None
     outputs = []
     for t in range(TIME):
         step = torch.zeros_like(memory)
         for age in range(min(3, t + 1)):
             k, v = t_.k[0, t - age, :, 0], t_.v[0, t - age, :, 0]
             error = torch.einsum("hk,hkv->hv", k, memory) - v
-            step = step + t_.window[0, t, :, age, None, None] * k.unsqueeze(-1) * error.unsqueeze(-2)
+            step = step + t_.share[0, t, :, age, None, None] * k.unsqueeze(-1) * error.unsqueeze(-2)
         memory = t_.retain[0, t, :, None, None] * memory - t_.lr[0, t, :, :, None] * step
         outputs.append(torch.einsum("hk,hkv->hv", t_.q[0, t], memory))
     _agree(here, outputs, memory)
@@ -129,7 +129,7 @@ def test_the_omega_rule_in_chunks_is_one_product_with_a_banded_mask() -> None:
     """With w = (beta_b / beta * eta) @ band, the memory at a chunk's end is beta_b M_0 - K^T ((K M_0 - V) * w); older tokens reach over the border."""
     size, window = 4, 3
     here = _world(_rule(learner.Gradient(), bias.Omega(window=window), retention.Decay(), update_every=size))
-    t_ = replace(here.tokens, window=None, retain=None if here.tokens.retain is None else 0.5 + here.tokens.retain / 2)
+    t_ = replace(here.tokens, share=None, retain=None if here.tokens.retain is None else 0.5 + here.tokens.retain / 2)
     assert t_.retain is not None
     memory = here.initial["w"]
     for start in range(0, 2 * size, size):
@@ -162,7 +162,7 @@ def test_atlas_turns_the_momentum_of_a_window() -> None:
     rule = presets.atlas(window=2, update_every=1)
     here = world(rule, 0, batch=1, time=6, heads=1, key=KEY, value=KEY)
     t_, params = here.tokens, {name: w[0] for name, w in here.initial.items()}
-    assert t_.window is not None
+    assert t_.share is not None
     assert t_.retain is not None
     assert t_.momentum is not None
     moment = {name: torch.zeros_like(w) for name, w in params.items()}
@@ -171,7 +171,7 @@ def test_atlas_turns_the_momentum_of_a_window() -> None:
         loss = torch.zeros((), dtype=torch.float64)
         for age in range(min(2, t + 1)):
             y = torch.nn.functional.gelu(t_.k[0, t - age, 0, 0] @ leaves["w0"]) @ leaves["w1"]
-            loss = loss + t_.window[0, t, 0, age] * (y - t_.v[0, t - age, 0, 0]).square().sum()
+            loss = loss + t_.share[0, t, 0, age] * (y - t_.v[0, t - age, 0, 0]).square().sum()
         slopes = dict(zip(leaves, torch.autograd.grad(loss, list(leaves.values())), strict=True))
         moment = {name: t_.momentum[0, t, 0, 0] * s + slopes[name] for name, s in moment.items()}
         params = {name: t_.retain[0, t, 0] * w - t_.lr[0, t, 0, 0] * newton_schulz(moment[name]) for name, w in params.items()}

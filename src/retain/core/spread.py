@@ -37,23 +37,22 @@ def gathered(rule: MemoryRule, tokens: Tokens, y: Tensor, state: MemoryState, su
 def _with_those_before(rule: MemoryRule, tokens: Tokens, state: MemoryState, lengths: Tensor | None) -> tuple[Tokens, MemoryState]:
     """Tokens that write their window: as pairs, first their own, then those of the token before them, and so on."""
     window, device = rule.bias.window, tokens.k.device
-    own = {"k": tokens.k, "v": tokens.v, "share": torch.ones_like(tokens.lr) if tokens.share is None else tokens.share, "seen": tokens.seen}
-    own |= {} if tokens.threshold is None else {"threshold": tokens.threshold}
-    before = state.recent or each(lambda x: x.new_zeros(tokens.batch, window - 1, *x.shape[2:]), own)
-    both = each(lambda *parts: torch.cat(parts, dim=1), before, own)
+    own = {"k": tokens.k, "v": tokens.v, "seen": tokens.seen, **({} if tokens.threshold is None else {"threshold": tokens.threshold})}
+    blank = each(lambda x: x.new_zeros(tokens.batch, window - 1, *x.shape[2:]), own)
+    both = each(lambda *parts: torch.cat(parts, dim=1), {**blank, **state.recent}, own)
     place, age = torch.arange(window - 1, window - 1 + tokens.time, device=device), torch.arange(window, device=device)
     cells = each(lambda x: x[:, place[:, None] - age], both)  # [batch, time, window, ...]
-    share = cells["share"] * cells["seen"].unsqueeze(3).to(tokens.lr)  # [batch, time, window, heads, pairs]
-    if tokens.window is not None:
-        share = share * tokens.window.transpose(2, 3).unsqueeze(-1)
-    rates = tokens.lr.unsqueeze(2).expand_as(share)
-    parts = {"k": cells["k"], "v": cells["v"], "lr": rates, "share": share, **({"threshold": cells["threshold"]} if "threshold" in cells else {})}
-    as_pairs = {name: part.transpose(2, 3).flatten(3, 4) for name, part in parts.items()}  # [batch, time, heads, window * pairs, ...]
-    visible = None if state.context is None else cells["seen"].flatten(2)
+    seen = cells.pop("seen")
+    pairs = {name: x.transpose(2, 3).flatten(3, 4) for name, x in cells.items()}  # [batch, time, heads, window * pairs, ...]
+    share = seen.flatten(2).unsqueeze(2).to(tokens.lr).expand(*tokens.lr.shape[:3], -1)
+    share = share if tokens.share is None else share * tokens.share
+    spread_out = replace(
+        tokens, **pairs, lr=tokens.lr.repeat(1, 1, 1, window), share=share, visible=None if state.context is None else seen.flatten(2)
+    )
     ended = torch.full((tokens.batch,), tokens.time) if lengths is None else lengths
     last = ended.to(device)[:, None] + torch.arange(window - 1, device=device)
-    recent = each(lambda x: x[torch.arange(tokens.batch, device=device)[:, None], last], both)
-    return replace(tokens, **as_pairs, visible=visible, window=None), replace(state, recent=recent)
+    kept = each(lambda x: x[torch.arange(tokens.batch, device=device)[:, None], last], both)
+    return spread_out, replace(state, recent={**state.recent, **kept})
 
 
 def _in_turn(tokens: Tokens, turns: int) -> Tokens:

@@ -47,10 +47,8 @@ class MemoryState:
         clock: Tokens read by each row since its stream began, pending ones included [batch], on the host.
         pending: Tokens that wait to be folded.
         beside: Weights of another memory, as they stood before the step under way; only if the rule adds them where gradients are taken.
-        context: Queries [batch, places, heads, key] of those tokens that will be read together with the next ones and seen by them, each at its place
-            among them; only if the structure lets tokens see each other.
-        recent: What the last tokens wrote, which those to come will write again, each [batch, window - 1, ...]; only if the bias has a window, and from
-            the first call on.
+        recent: What engines remember of the last tokens, by name: as ``q`` the ``context``, only if the structure lets tokens see each other; and what
+            those to come will write again, each [batch, window - 1, ...], only if the bias has a window, and from the first call on.
         buffers: What a layer remembers beside its memory (convolution tails, gates of an unfinished step), each [batch, ...].
 
     Examples:
@@ -68,7 +66,6 @@ class MemoryState:
     clock: Tensor
     pending: Pending | None = None
     beside: Params | None = None
-    context: Tensor | None = None
     recent: Mapping[str, Tensor] = field(default_factory=dict)
     buffers: Mapping[str, Tensor] = field(default_factory=dict)
 
@@ -79,10 +76,10 @@ class MemoryState:
         anchor = rule.retention.expose(accumulator)
         moments = rule.learner.start(accumulator)
         width, some = rule.structure.company(initial), next(iter(initial.values()))
-        context = some.new_zeros(batch, rule.step_every, some.shape[0], width) if width else None
+        recent = {"q": some.new_zeros(batch, rule.step_every, some.shape[0], width)} if width else {}
         beside = each(torch.zeros_like, anchor) if rule.anchor.residual == "weights" else None
         clock = torch.zeros(batch, dtype=torch.long)
-        return cls(anchor=anchor, accumulator=accumulator, moments=moments, clock=clock, beside=beside, context=context)
+        return cls(anchor=anchor, accumulator=accumulator, moments=moments, clock=clock, beside=beside, recent=recent)
 
     @classmethod
     def of(cls, tensors: Mapping[str, Tensor]) -> MemoryState:
@@ -105,7 +102,6 @@ class MemoryState:
             clock=tree["clock"],
             pending=pending,
             beside=tree.get("beside"),
-            context=tree.get("context"),
             recent=tree.get("recent", {}),
             buffers=tree.get("buffers", {}),
         )
@@ -113,6 +109,13 @@ class MemoryState:
     @property
     def batch(self) -> int:
         return self.clock.shape[0]
+
+    @property
+    def context(self) -> Tensor | None:
+        """Queries [batch, places, heads, key] of those tokens that will be read together with the next ones and seen by them, each at its place among
+        them.
+        """
+        return self.recent.get("q")
 
     @property
     def folded(self) -> Tensor:
@@ -163,7 +166,7 @@ class MemoryState:
         """The rows of several states, one below the other."""
         width = max(0 if s.pending is None else s.pending.tokens.time for s in states)
         like = next((s.pending for s in states if s.pending is not None), None)
-        recent = next((s.recent for s in states if s.recent), {})
+        recent = max((s.recent for s in states), key=len, default={})
         roomy = [_with_recent(_with_room(s, like, width), recent) for s in states]
         parts = [dict(s.tensors()) for s in roomy]
         if any(part.keys() != parts[0].keys() for part in parts):
@@ -222,4 +225,4 @@ def _with_room(state: MemoryState, like: Pending | None, width: int) -> MemorySt
 
 def _with_recent(state: MemoryState, like: Mapping[str, Tensor]) -> MemoryState:
     """The state of a stream without tokens so far with tokens that were never there, so that it can stand beside one that has some."""
-    return state if state.recent else replace(state, recent={name: t.new_zeros(state.batch, *t.shape[1:]) for name, t in like.items()})
+    return replace(state, recent={**{name: t.new_zeros(state.batch, *t.shape[1:]) for name, t in like.items()}, **state.recent})

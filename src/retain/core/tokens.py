@@ -14,11 +14,12 @@ from .shapes import Keys, Queries, Rates, TokenMask, Values
 
 @dataclass(frozen=True, kw_only=True)
 class StepGates:
-    """The gates that a step takes from the token that completes it.
+    """The gates that a step, or a segment, takes from the token that completes it.
 
     Symbols: ``momentum`` is the papers' $\\eta$ (one number an order), ``retain`` their $1 - \\alpha$ (one number, or one a channel), ``mix`` the
     weights of the raw surprise and of each momentum order, ``scales`` what each weight's update is multiplied by, in the alphabetical order of their
-    names, ``residual`` how much of another memory's weights is added where gradients are taken. What a rule does not use is None.
+    names, ``residual`` how much of another memory's weights is added where gradients are taken, ``transition`` how far the memory goes towards its newest
+    weights at a boundary. What a rule does not use is None.
     """
 
     momentum: Tensor | None = None  # [..., order]
@@ -26,6 +27,7 @@ class StepGates:
     retain: Tensor | None = None  # [...] or [..., channels]
     scales: Tensor | None = None  # [..., weights]
     residual: Tensor | None = None  # [...]
+    transition: Tensor | None = None  # [...]
 
     def of_step(self, pick: Callable[[Tensor], Tensor]) -> Step:
         """The gates of a step, or of several in a row, each what ``pick`` takes from it."""
@@ -46,7 +48,7 @@ class Tokens(StepGates):
     """A stretch of the stream: keys, values, queries and gates.
 
     Gates are inputs: who computes them is the layer's affair. Of a step of many tokens those of ``StepGates`` are taken at the token that completes it,
-    and ``transition`` at the token that completes a segment; ``lr`` is each token's own.
+    ``transition`` at the token that completes a segment; ``lr`` is each token's own.
 
     Args:
         k: Keys [batch, time, heads, pairs, key]. ``pairs`` is 1 unless a token writes several associations.
@@ -54,9 +56,8 @@ class Tokens(StepGates):
         lr: Inner learning rate (theta) [batch, time, heads, pairs].
         q: Queries [batch, time, heads, key]; None in tokens that wait in a state.
         threshold: What the bias asks of each token beside its value [batch, time, heads, pairs].
-        share: What each association counts for in its step, whatever the rate [batch, time, heads, pairs]; None means one.
-        window: What each of the tokens in its window counts for in a token's step, itself first [batch, time, heads, window]; None means one.
-        transition: How far the memory goes towards its newest weights at a boundary [batch, time, heads].
+        share: What each association counts for in the token's step, whatever its rate [batch, time, heads, pairs]; where the bias has a window, those of
+            the token itself come first, then those of the one before it [batch, time, heads, window * pairs]. None means one.
         write: Tokens that are stored. The others are read at, and the clock passes them, but no step is taken for them.
         visible: Pairs [batch, time, pairs] that later ones of their step may see, where the structure lets them; None means all. Those that are not
             stored are not seen.
@@ -65,6 +66,7 @@ class Tokens(StepGates):
         retain: Share of the memory that is kept [batch, time, heads] or [batch, time, heads, channels].
         scales: What the updates are multiplied by [batch, time, heads, weights].
         residual: How much of another memory's weights is added at the gradient point [batch, time, heads].
+        transition: How far the memory goes towards its newest weights at a boundary [batch, time, heads].
     """
 
     k: Keys
@@ -72,9 +74,7 @@ class Tokens(StepGates):
     lr: Rates
     q: Queries | None = None
     threshold: Rates | None = None
-    share: Rates | None = None
-    window: Float[Tensor, "batch time heads window"] | None = None
-    transition: Float[Tensor, "batch time heads"] | None = None
+    share: Float[Tensor, "batch time heads associations"] | None = None
     write: TokenMask | None = None
     visible: Bool[Tensor, "batch time pairs"] | None = None
 

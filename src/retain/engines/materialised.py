@@ -110,7 +110,8 @@ class Materialised(AbstractEngine):
         clock = state.clock + joined.lengths - joined.before
         after = replace(state, anchor=back[0], accumulator=back[1], moments=tuple(back[2:]), clock=clock)
         if state.context is not None and tokens.q is not None:
-            after = replace(after, context=context_after(rule, state.context, tokens.q, state.clock, joined.lengths - joined.before))
+            context = context_after(rule, state.context, tokens.q, state.clock, joined.lengths - joined.before)
+            after = replace(after, recent={**after.recent, "q": context})
         return y, replace(after, pending=pending_after(joined, clock % every)), surprise
 
 
@@ -152,7 +153,7 @@ def _wait(rule: MemoryRule, state: MemoryState, joined: Joined) -> tuple[Tensor,
     else:  # all of a step's keys, and all queries that read the same memory, of which these are some
         context = context_after(rule, state.context, tokens.q, state.clock, joined.lengths - joined.before)
         y = tokens_first(rule.structure.read(Plain(weights), heads_first(context)), heads)
-        y, after = trim(y, place_of_query(rule, state.clock), tokens.time), replace(after, context=context)
+        y, after = trim(y, place_of_query(rule, state.clock), tokens.time), replace(after, recent={**after.recent, "q": context})
         seen, new = _seen(joined.tokens), joined.tokens
     loss = rule.loss(rule.structure.read(Plain(anchor, seen), cells_first(new.k)), cells_first(new.targets))
     surprise = tokens_first(per_token(loss, tokens.k.shape[3]), heads)

@@ -99,7 +99,7 @@ class Recurrent(AbstractEngine):
         if bool(ended.any()):
             anchor, accumulator, moments = self._move_anchor(rule, ended, anchor, accumulator, moments)
         after = replace(state, anchor=anchor, accumulator=accumulator, moments=moments, clock=clock)
-        after = after if queries is None else replace(after, context=queries.tokens.squeeze(3))
+        after = after if queries is None else replace(after, recent={**after.recent, "q": queries.tokens.squeeze(3)})
         after = replace(after, pending=pending_after(joined, clock % rule.step_every))
         return joined.new(outputs, like=stream.v[:, :, :, 0]), after, joined.new(surprises, like=stream.lr[:, :, :, 0])
 

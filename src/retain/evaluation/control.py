@@ -156,4 +156,4 @@ def _forgotten(memory: MemoryState, start: MemoryState) -> MemoryState:
 def _unseen(memory: MemoryState, start: MemoryState) -> MemoryState:
     """A memory without what its layer has kept of single tokens beside it."""
     seen = {name: start.buffers[name] for name in ("tail",) if name in start.buffers}
-    return replace(memory, context=start.context, buffers={**memory.buffers, **seen})
+    return replace(memory, recent=start.recent, buffers={**memory.buffers, **seen})

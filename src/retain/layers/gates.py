@@ -148,7 +148,7 @@ class GateMap(nn.Module):
         if threshold is not None:
             gates["threshold"] = 2 * threshold.sigmoid()
         if window is not None:
-            gates["window"] = window.sigmoid()
+            gates["share"] = window.sigmoid().repeat_interleave(raw_lr.shape[-1], dim=-1)
         if scales is not None:
             gates["scales"] = self.scale_max * scales.sigmoid()
         if residual is not None:
