@@ -96,7 +96,7 @@ def test_a_layer_is_convolved_activated_normalised_and_gated() -> None:
     assert memory.output.to_gate is not None
     assert memory.output.to_out is not None
     with torch.no_grad():
-        kernel.weight += 0.3 * torch.randn_like(kernel.weight)
+        kernel.weight.add_(0.3 * torch.randn_like(kernel.weight))
     parts = []
     for i, part in enumerate((memory.projections.to_q, memory.projections.to_k, memory.projections.to_v)):
         z, own = x @ part.weight.T, kernel.weight[:, i * DIM : (i + 1) * DIM]
@@ -180,8 +180,11 @@ def test_segments_of_mac_go_through_retrieval_context_attention_storing_and_gati
     A token sees of h and S what is not ahead of it, and the memory as it stands after it.
     """
     mac = _bare_mac()
+    gain_y, gain_m = mac.gate.norm_y.weight, mac.gate.norm_m.weight
     assert isinstance(mac.attention, AttentionMap)
     assert mac.persistent is not None
+    assert gain_y is not None
+    assert gain_m is not None
     x, memory = stream(1), mac.memory
     w_q, w_k, w_v = _split(mac.attention)
     weights, found = torch.zeros(DIM, DIM, dtype=torch.float64), []
@@ -192,12 +195,12 @@ def test_segments_of_mac_go_through_retrieval_context_attention_storing_and_gati
             context = torch.cat([mac.persistent, h[: i + 1], segment[: i + 1]])
             shares = torch.exp(context @ w_k @ (segment[i] @ w_q) / DIM**0.5)
             y = mac.attention.to_out.weight @ (shares @ (context @ w_v) / shares.sum())
-            y = y / (y.square().mean() + 1e-6).sqrt() * mac.gate.norm_y.weight
+            y = y / (y.square().mean() + 1e-6).sqrt() * gain_y
             k, v, q = (part.weight @ y for part in (memory.projections.to_k, memory.projections.to_v, memory.projections.to_q))
             lr = torch.sigmoid(memory.gates.weight[0] @ y + memory.gates.bias[0])
             weights = weights - lr * torch.outer(k, k @ weights - v)
             m = q @ weights
-            m = m / (m.square().mean() + 1e-6).sqrt() * mac.gate.norm_m.weight
+            m = m / (m.square().mean() + 1e-6).sqrt() * gain_m
             found.append(y * torch.sigmoid(m))
     assert_near(mac(x, mac.start(1), every(x))[0][0], torch.stack(found))
 
@@ -210,7 +213,7 @@ def _bare_mac() -> MAC:
     with torch.no_grad():
         for gain in (mac.gate.norm_y.weight, mac.gate.norm_m.weight):
             assert gain is not None
-            gain += 0.3 * torch.randn_like(gain)
+            gain.add_(0.3 * torch.randn_like(gain))
     return mac
 
 
