@@ -273,10 +273,10 @@ MODELS = (
         "the half loss has the gradient of the whole", bias.L2, "grad", always(lambda self, y, v: 2 * (y - v)), miras(27, 30, 31), (LOGARITHMS, LAG)
     ),
     Fault(
-        "all tokens of a chunk have one rate",
+        "the rates of a chunk come in the wrong order",
         materialised,
         "_updates",
-        lambda right: lambda factors, shares, cells: right(factors, torch.ones_like(shares), cells),
+        lambda right: lambda factors, shares, cells: right(factors, shares.flip(-1), cells),
         miras(32),
         (LAG,),
     ),

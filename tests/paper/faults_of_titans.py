@@ -28,8 +28,8 @@ FIGURE_3 = (
     blocks.test_segments_of_mac_go_through_retrieval_context_attention_storing_and_gating,
     figures.test_mac_is_figure_3_one_token_after_the_other,
 )
-MAG_BY_HAND = figures.test_mag_is_attention_gated_by_a_memory_of_everything
-MAL_BY_HAND = figures.test_mal_is_attention_over_what_a_memory_answers
+MAG_BY_HAND = (blocks.test_mag_is_a_window_gated_by_a_memory_of_everything, figures.test_mag_is_attention_gated_by_a_memory_of_everything)
+MAL_BY_HAND = (blocks.test_mal_is_a_window_over_what_a_memory_answers, figures.test_mal_is_attention_over_what_a_memory_answers)
 READ_AND_WRITE = partial(memory.test_a_token_is_written_into_a_state_and_read_from_it, "after")
 HALF = partial(reductions.test_titans_eq32_and_eq33_memory_with_momentum_and_forgetting, 0.5)
 CHUNKS = memory.test_each_chunk_of_a_deep_memory_in_closed_form
@@ -85,7 +85,7 @@ ATTENTION = (
         "look",
         lambda right: lambda self, q, k, v, before, lengths, prefix: right(self, q, k, v, before, lengths, None),
         titans(20, 27, 31),
-        (FEED_FORWARD, IN_SIGHT),
+        (FEED_FORWARD, IN_SIGHT, MAG_BY_HAND[0], MAL_BY_HAND[0]),
     ),
     Fault(
         "the window is one token too short",
@@ -93,7 +93,7 @@ ATTENTION = (
         "_attend",
         lambda right: lambda q, k, v, mask, prefix: right(q, k, v, shorter(mask), prefix),
         titans(27, 31),
-        (IN_SIGHT,),
+        (IN_SIGHT, MAG_BY_HAND[0], MAL_BY_HAND[0]),
     ),
 )
 
@@ -126,7 +126,7 @@ BLOCKS = (
         "forward",
         lambda right: lambda self, y, m: right(self, m, y),
         titans(25, 28),
-        (*FIGURE_3, MAG_BY_HAND),
+        (*FIGURE_3, *MAG_BY_HAND),
     ),
     Fault(
         "nothing is normalised before it is gated",
@@ -136,9 +136,9 @@ BLOCKS = (
         titans(25, 28),
         (partial(blocks.test_a_memory_gates_what_attention_says, "sigmoid"),),
     ),
-    Fault("MAG's memory never reads the persistent tokens", MAG, "start", always(_without_persistent_tokens), titans(26), (MAG_BY_HAND,)),
-    Fault("MAL knows no persistent tokens", MAL, "start", always(_without_persistent_tokens), titans(29), (MAL_BY_HAND,)),
-    Fault("MAL leaves its memory out", mal, "remember", always(lambda m, x, state, real, write: (x, state)), titans(30), (MAL_BY_HAND,)),
+    Fault("MAG's memory never reads the persistent tokens", MAG, "start", always(_without_persistent_tokens), titans(26), MAG_BY_HAND),
+    Fault("MAL knows no persistent tokens", MAL, "start", always(_without_persistent_tokens), titans(29), MAL_BY_HAND),
+    Fault("MAL leaves its memory out", mal, "remember", always(lambda m, x, state, real, write: (x, state)), titans(30), MAL_BY_HAND),
     Fault(
         "keys are bound in the place of values",
         projections.ProjectionMap,

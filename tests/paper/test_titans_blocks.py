@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import pytest
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from retain import Gates, NeuralMemory, Output, Projections, presets
-from retain.blocks import LMM, MAC, Gating, SlidingWindow
+from retain.blocks import LMM, MAC, MAG, MAL, AbstractMixer, Gating, SlidingWindow
 from retain.layers.attention import Attention, AttentionMap
 from tests.by_hand import outer, read
 from tests.tolerances import assert_near
 
 DIM, TIME = 4, 7
+Mixer = TypeVar("Mixer", bound=AbstractMixer)
 
 
 def stream(batch: int = 2, seed: int = 1) -> Tensor:
@@ -37,6 +39,48 @@ def _split(attention: AttentionMap) -> tuple[Tensor, Tensor, Tensor]:
     """W_Q, W_K, W_V, which multiply from the right."""
     w_k, w_v = attention.to_kv.weight.T.chunk(2, dim=1)
     return attention.to_q.weight.T, w_k, w_v
+
+
+def _bare() -> NeuralMemory:
+    """A layer that is a matrix, its projections and its rates, and nothing else."""
+    bare = {"projections": Projections(conv=1, activation=None, norm=None), "output": Output(norm=None, gate=None, project=False)}
+    return NeuralMemory(DIM, rule=presets.delta_net(), gates=Gates(lr=0.2), **bare)  # pyright: ignore[reportArgumentType]
+
+
+def _remembered(memory: NeuralMemory, tokens: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+    """The answers of a bare memory to tokens [time, dim], each after its own write, and the weights behind them."""
+    answers = []
+    for token in tokens:
+        q, k, v = (part.weight @ token for part in (memory.projections.to_q, memory.projections.to_k, memory.projections.to_v))
+        lr = torch.sigmoid(memory.gates.weight[0] @ token + memory.gates.bias[0])
+        weights = weights - lr * torch.outer(k, k @ weights - v)
+        answers.append(q @ weights)
+    return torch.stack(answers), weights
+
+
+def _looked(attention: AttentionMap, token: Tensor, context: Tensor) -> Tensor:
+    """What one token [dim] sees in a context [tokens, dim]."""
+    w_q, w_k, w_v = _split(attention)
+    shares = torch.exp(context @ w_k @ (token @ w_q) / DIM**0.5)
+    return attention.to_out.weight @ (shares @ (context @ w_v) / shares.sum())
+
+
+def _normed(x: Tensor, gain: Tensor | None) -> Tensor:
+    assert gain is not None
+    return x / (x.square().mean(-1, keepdim=True) + 1e-6).sqrt() * gain
+
+
+def _stirred(module: Mixer) -> Mixer:
+    """In float64, with gains that do not stand at one."""
+    module.double()
+    with torch.no_grad():
+        for name, weight in module.named_parameters():
+            if "norm" in name:
+                weight.add_(0.3 * torch.randn_like(weight))
+    return module
+
+
+NOTHING = torch.zeros(DIM, DIM, dtype=torch.float64)
 
 
 # ---- section 2.1
@@ -69,19 +113,12 @@ def test_attention_over_all_tokens_is_a_softmax_of_products_of_projections() -> 
 def test_keys_values_and_queries_are_projections_of_the_token() -> None:
     """k_t = x_t W_K, v_t = x_t W_V, q_t = x_t W_Q, and the memory holds M(k_t) = v_t: a layer with nothing else around it."""
     torch.manual_seed(0)
-    bare = {"projections": Projections(conv=1, activation=None, norm=None), "output": Output(norm=None, gate=None, project=False)}
-    memory = NeuralMemory(DIM, rule=presets.delta_net(), gates=Gates(lr=0.1), **bare).double()  # pyright: ignore[reportArgumentType]
-    x = stream()
-    q, k, v = (x @ part.weight.T for part in (memory.projections.to_q, memory.projections.to_k, memory.projections.to_v))
-    lr = torch.sigmoid(x @ memory.gates.weight.T + memory.gates.bias)
-    weights, outputs = torch.zeros(2, 1, DIM, DIM, dtype=torch.float64), []
-    for t in range(TIME):
-        error = read(k[:, t, None], weights) - v[:, t, None]
-        weights = weights - lr[:, t, :, None, None] * outer(k[:, t, None], error)
-        outputs.append(read(q[:, t, None], weights)[:, 0])
+    memory, x = _bare().double(), stream()
     y, state = memory(x)
-    assert_near(y, torch.stack(outputs, dim=1))
-    assert_near(memory.retrieve(x[:, 2:3], memory.weights(state))[0][:, 0], read(q[:, 2, None], weights)[:, 0])
+    for b in range(2):
+        answers, weights = _remembered(memory, x[b], NOTHING)
+        assert_near(y[b], answers)
+        assert_near(memory.retrieve(x[b : b + 1, 2:3], memory.weights(state[[b]]))[0][0, 0], memory.projections.to_q.weight @ x[b, 2] @ weights)
 
 
 @pytest.mark.equation("titans", "section 4.4")
@@ -179,54 +216,57 @@ def test_segments_of_mac_go_through_retrieval_context_attention_storing_and_gati
 
     A token sees of h and S what is not ahead of it, and the memory as it stands after it.
     """
-    mac = _bare_mac()
-    gain_y, gain_m = mac.gate.norm_y.weight, mac.gate.norm_m.weight
+    mac, x = _stirred(MAC(_bare(), _attention(window=3), persistent=2)), stream(1)
     assert isinstance(mac.attention, AttentionMap)
     assert mac.persistent is not None
-    assert gain_y is not None
-    assert gain_m is not None
-    x, memory = stream(1), mac.memory
-    w_q, w_k, w_v = _split(mac.attention)
-    weights, found = torch.zeros(DIM, DIM, dtype=torch.float64), []
+    weights, found = NOTHING, []
     for start in range(0, TIME, 3):
         segment = x[0, start : start + 3]
-        h = segment @ memory.projections.to_q.weight.T @ weights
+        h = segment @ mac.memory.projections.to_q.weight.T @ weights
         for i in range(len(segment)):
-            context = torch.cat([mac.persistent, h[: i + 1], segment[: i + 1]])
-            shares = torch.exp(context @ w_k @ (segment[i] @ w_q) / DIM**0.5)
-            y = mac.attention.to_out.weight @ (shares @ (context @ w_v) / shares.sum())
-            y = y / (y.square().mean() + 1e-6).sqrt() * gain_y
-            k, v, q = (part.weight @ y for part in (memory.projections.to_k, memory.projections.to_v, memory.projections.to_q))
-            lr = torch.sigmoid(memory.gates.weight[0] @ y + memory.gates.bias[0])
-            weights = weights - lr * torch.outer(k, k @ weights - v)
-            m = q @ weights
-            m = m / (m.square().mean() + 1e-6).sqrt() * gain_m
-            found.append(y * torch.sigmoid(m))
+            y = _looked(mac.attention, segment[i], torch.cat([mac.persistent, h[: i + 1], segment[: i + 1]]))
+            y = _normed(y, mac.gate.norm_y.weight)
+            m, weights = _remembered(mac.memory, y[None], weights)
+            found.append(y * torch.sigmoid(_normed(m[0], mac.gate.norm_m.weight)))
     assert_near(mac(x, mac.start(1), every(x))[0][0], torch.stack(found))
 
 
-def _bare_mac() -> MAC:
-    torch.manual_seed(0)
-    bare = {"projections": Projections(conv=1, activation=None, norm=None), "output": Output(norm=None, gate=None, project=False)}
-    memory = NeuralMemory(DIM, rule=presets.delta_net(), gates=Gates(lr=0.2), **bare)  # pyright: ignore[reportArgumentType]
-    mac = MAC(memory, _attention(window=3), persistent=2).double()
-    with torch.no_grad():
-        for gain in (mac.gate.norm_y.weight, mac.gate.norm_m.weight):
-            assert gain is not None
-            gain.add_(0.3 * torch.randn_like(gain))
-    return mac
+@pytest.mark.equation("titans", 26)
+@pytest.mark.equation("titans", 27)
+@pytest.mark.equation("titans", 28)
+def test_mag_is_a_window_gated_by_a_memory_of_everything() -> None:
+    """x~ = P || x, y = SW-Attn*(x~) and o = y (x) M(x~), without the rows of P."""
+    mag, x = _stirred(MAG(_bare(), _attention(window=3), persistent=2)), stream(1)
+    assert isinstance(mag.attention, AttentionMap)
+    assert mag.persistent is not None
+    m, _ = _remembered(mag.memory, torch.cat([mag.persistent, x[0]]), NOTHING)
+    found = []
+    for i in range(TIME):
+        y = _looked(mag.attention, x[0, i], torch.cat([mag.persistent, x[0, max(0, i - 2) : i + 1]]))
+        found.append(_normed(y, mag.gate.norm_y.weight) * torch.sigmoid(_normed(m[2 + i], mag.gate.norm_m.weight)))
+    assert_near(mag(x, mag.start(1), every(x))[0][0], torch.stack(found))
+
+
+@pytest.mark.equation("titans", 29)
+@pytest.mark.equation("titans", 30)
+@pytest.mark.equation("titans", 31)
+def test_mal_is_a_window_over_what_a_memory_answers() -> None:
+    """x~ = P || x, y = M(x~) and o = SW-Attn(y), where the answers to P stay in sight."""
+    mal, x = _stirred(MAL(_bare(), _attention(window=3), persistent=2)), stream(1)
+    assert isinstance(mal.attention, AttentionMap)
+    assert mal.persistent is not None
+    m = _normed(_remembered(mal.memory, torch.cat([mal.persistent, x[0]]), NOTHING)[0], mal.norm.weight)
+    found = [_looked(mal.attention, m[2 + i], torch.cat([m[:2], m[2 + max(0, i - 2) : 3 + i]])) for i in range(TIME)]
+    assert_near(mal(x, mal.start(1), every(x))[0][0], torch.stack(found))
 
 
 @pytest.mark.equation("titans", 27)
 @pytest.mark.equation("titans", 31)
 def test_a_token_sees_the_persistent_ones_and_its_window_and_nothing_else() -> None:
     """SW-Attn over P || x: token i sees P and the tokens from i - w + 1 to i."""
-    attention, x = _attention(window=3), stream(1).requires_grad_()
+    attention, x = _attention(window=3), stream(1)
     mixer = SlidingWindow(attention, DIM, persistent=2).double()
     assert mixer.persistent is not None
-    w_q, w_k, w_v = _split(attention)
     y, _ = mixer(x, mixer.start(1), every(x))
     for i in range(TIME):
-        context = torch.cat([mixer.persistent, x[0, max(0, i - 2) : i + 1]])
-        shares = F.softmax(context @ w_k @ (x[0, i] @ w_q) / DIM**0.5, dim=0)
-        assert_near(y[0, i], attention.to_out.weight @ (shares @ (context @ w_v)))
+        assert_near(y[0, i], _looked(attention, x[0, i], torch.cat([mixer.persistent, x[0, max(0, i - 2) : i + 1]])))
