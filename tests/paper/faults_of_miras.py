@@ -187,10 +187,15 @@ RETENTIONS = (
         "_scaled",
         always(lambda self, w, delta: w * (1 + delta / 2).clamp(min=0)),
         miras(18),
-        (partial(retentions.test_a_divergence_step_is_least_on_the_simplex, 1.0),),
+        (partial(retentions.test_a_divergence_step_is_least_on_the_simplex, 1.0), memory.test_a_matrix_that_keeps_near_by_a_divergence),
     ),
     Fault(
-        "entropy has no weight", retention.KL, "keep", always(_as_it_is), miras(19, 21, 27, 30), (SHARES, models.test_memora_learns_in_shares, LAG)
+        "entropy has no weight",
+        retention.KL,
+        "keep",
+        always(_as_it_is),
+        miras(19, 21, 27, 30),
+        (SHARES, memory.test_a_matrix_of_shares, models.test_memora_learns_in_shares, LAG),
     ),
     Fault("shares do not add up", retention.KL, "expose", always(_unnormalised), miras(20), (SHARES,)),
     Fault(
@@ -207,7 +212,12 @@ RETENTIONS = (
         "_small_to_zero",
         always(lambda self, a: a),
         miras(22, 23),
-        (retentions.test_the_elastic_net_forgets_softly_and_hard, retentions.test_the_elastic_leader_is_least_over_all_that_was_seen),
+        (
+            retentions.test_the_elastic_net_forgets_softly_and_hard,
+            retentions.test_the_elastic_leader_is_least_over_all_that_was_seen,
+            memory.test_a_matrix_that_forgets_softly_and_hard,
+            memory.test_a_matrix_that_follows_an_elastic_leader,
+        ),
     ),
     Fault(
         "a leader forgets",

@@ -1,4 +1,4 @@
-"""MIRAS sections 2 to 5.1: the step of a memory and what it minimises, by every engine, against the formulas written out token by token."""
+"""MIRAS sections 2 to 5.2: the step of a memory and what it minimises, by every engine, against the formulas written out token by token."""
 
 from __future__ import annotations
 
@@ -10,16 +10,17 @@ import torch
 from torch import Tensor
 
 from retain import bias, presets, retention
-from retain.core.contracts import AbstractBias
+from retain.core.contracts import AbstractBias, AbstractRetention
 from retain.engines import select
 from tests.by_hand import KEY, TIME, VALUE, agree, engines_of, kept_of, letters, outer, read, stream_of
 from tests.streams import World, run
 from tests.tolerances import assert_near
 
+Map = Callable[[Tensor], Tensor]
 SEARCHED = {torch.float64: 1e-6}
 
 
-def least(objective: Callable[[Tensor], Tensor], start: Tensor) -> Tensor:
+def least(objective: Map, start: Tensor) -> Tensor:
     """The minimiser of a smooth objective, found by search."""
     found = start.clone().requires_grad_()
     search = torch.optim.LBFGS([found], max_iter=200, tolerance_grad=1e-13, tolerance_change=1e-16, line_search_fn="strong_wolfe")
@@ -132,7 +133,7 @@ def test_a_delta_step_with_decay_is_least() -> None:
 # ---- section 5.1
 
 
-def steps_of(held: AbstractBias, loss: Callable[[Tensor], Tensor], slope: Callable[[Tensor], Tensor], size: float = 1.0) -> None:
+def steps_of(held: AbstractBias, loss: Map, slope: Map, size: float = 1.0) -> None:
     """W_t = W_{t-1} - eta_t k_t^T e_t with e_t the slope at the error k_t W_{t-1} - v_t, and the loss of that error told as surprise."""
     rule = replace(presets.delta_net(), bias=held)
     here = stream_of(rule)
@@ -202,6 +203,74 @@ def test_a_matrix_learns_against_the_worst_shift_of_its_values() -> None:
     """W_t = W_{t-1} - eta_t k_t^T (r + Delta r / |r|_2), the gradient of the half squared error at the worst v + s, s = -Delta r / |r|_2."""
     size = lambda r: torch.linalg.vector_norm(r, dim=-1, keepdim=True)  # noqa: E731
     steps_of(bias.ShiftRobust(radius=0.5), lambda r: (r + 0.5 * r / size(r)).square().sum(-1) / 2, lambda r: r + 0.5 * r / size(r))
+
+
+# ---- section 5.2
+
+
+def whole(w: Tensor) -> Tensor:
+    """The sum over a matrix."""
+    return w.sum((-2, -1), keepdim=True)
+
+
+def shrunk(z: Tensor) -> Tensor:
+    return z.sign() * (z.abs() - 0.02).clamp(min=0)
+
+
+def gates_of(gate: AbstractRetention, begin: Map, step: Callable[[Tensor, Tensor, Tensor], Tensor], link: Map = lambda a: a) -> None:
+    """A_t = step(A_{t-1}, eta_t g_t, kept_t) from what ``begin`` makes of the initial matrix, read at W_t = link(A_t)."""
+    rule = replace(presets.delta_net(), retention=gate)
+    here = stream_of(rule)
+    q, k, v, lr, memory = letters(here)
+    kept = torch.ones_like(lr) if here.tokens.retain is None else kept_of(here)
+    at, outputs = begin(memory), []
+    for t in range(TIME):
+        at = step(at, lr[:, t] * outer(k[:, t], read(k[:, t], link(at)) - v[:, t]), kept[:, t])
+        outputs.append(read(q[:, t], link(at)))
+    for engine in engines_of(rule):
+        outcome = run(here, [engine])
+        assert_near(outcome.y, torch.stack(outputs, dim=1), what=f"outputs of {engine}")
+        assert_near(gate.expose(outcome.state.accumulator)["w"], link(at), what=f"memory of {engine}")
+
+
+@pytest.mark.equation("miras", 18)
+def test_a_matrix_that_keeps_near_by_a_divergence() -> None:
+    """W_t = W_{t-1} * g(-zeta_t - eta_t g_t): for f = t ln t a product with exponentials, brought back to the sum c = 3."""
+    raised = lambda w, g, _: 3 * w * torch.exp(-g) / whole(w * torch.exp(-g))  # noqa: E731
+    gates_of(retention.FDivergence(f="kl", total=3.0), lambda w: 3 * w.exp() / whole(w.exp()), raised)
+
+
+@pytest.mark.equation("miras", 21)
+def test_a_matrix_of_shares() -> None:
+    """W_t = c softmax((1 - lambda_t) log W_{t-1} - eta_t g_t) over all entries."""
+
+    def step(w: Tensor, g: Tensor, kept: Tensor) -> Tensor:
+        raised = w**kept * torch.exp(-g)
+        return 2.5 * raised / whole(raised)
+
+    gates_of(retention.KL(total=2.5, over="all"), lambda w: 2.5 * w.exp() / whole(w.exp()), step)
+
+
+@pytest.mark.equation("miras", 22)
+def test_a_matrix_that_forgets_softly_and_hard() -> None:
+    """W_t = S_gamma(lambda W_{t-1} - zeta g_t)."""
+    gates_of(retention.ElasticNet(threshold=0.02), lambda w: w, lambda w, g, kept: shrunk(kept * w - g))
+
+
+@pytest.mark.equation("miras", 23)
+def test_a_matrix_that_follows_an_elastic_leader() -> None:
+    """A_t = A_{t-1} - eta g_t and W_t = S(A_t)."""
+    gates_of(retention.ElasticNet(threshold=0.02, view="leader"), lambda w: w + 0.02 * w.sign(), lambda a, g, _: a - g, shrunk)
+
+
+@pytest.mark.equation("miras", "variant 5")
+def test_a_matrix_between_nothing_and_one() -> None:
+    """W_t = sigmoid(logit(W_{t-1}) - eta g_t)."""
+    step = lambda w, g, _: 1 / (1 + (1 - w) / w * torch.exp(g))  # noqa: E731
+    gates_of(retention.Bregman(potential="sigmoid"), torch.sigmoid, step)
+
+
+# ---- every bias
 
 
 @pytest.mark.equation("miras", 5)
