@@ -24,8 +24,8 @@ TITLES = {
 HEAD = """\
 # Every equation, and the tests that hold us to it
 
-Each numbered equation of two papers, the part of the library that realises it, and tests that fail if that part is wrong. A test does not ask the
-fast code about itself. It writes the formula out by hand, token by token, in double precision, and every engine has to agree with it.
+Each numbered equation of two papers, the part of the library that realises it, and tests that fail if that part is wrong. For each there is a test that
+writes the formula out by hand, in double precision. Where the formula is one of a memory, it does so token by token, and every engine has to agree.
 
 Formulas are in the papers' letters, where vectors are columns and a memory acts from the left. In the library tokens are rows, and a memory acts from the
 right. Where a paper prints a slip, the formula is the right one, and a note says what is printed. Other notes say what we do that the paper leaves open or
