@@ -142,6 +142,8 @@ def _tokens(rule: MemoryRule, tied: bool = False) -> tuple[object, list[Token]]:
     return here, tokens
 
 
+@pytest.mark.equation("miras", "table 1")
+@pytest.mark.equation("titans", 32)
 @pytest.mark.parametrize("name", MATRICES)
 def test_a_matrix_of_the_table(name: str) -> None:
     rule: MemoryRule = getattr(presets, name)()
@@ -156,6 +158,7 @@ def test_a_matrix_of_the_table(name: str) -> None:
         assert_near(outcome.state.accumulator["w"][0, 0], m.T, what=f"memory of {engine}")
 
 
+@pytest.mark.equation("miras", "table 1")
 @pytest.mark.parametrize("name", DEEP)
 def test_a_network_of_the_table(name: str) -> None:
     rule: MemoryRule = getattr(presets, name)(update_every=1)

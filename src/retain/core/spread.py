@@ -15,6 +15,8 @@ from .trees import each
 
 def spread(rule: MemoryRule, tokens: Tokens, state: MemoryState, lengths: Tensor | None) -> tuple[MemoryRule, Tokens, MemoryState, Tensor | None]:
     """Rule, tokens, state and lengths as an engine takes them: no window, one step after another, and rates as they come to be."""
+    if tokens.threshold is not None and rule.bias.gate == "none":
+        raise ValueError(f"{type(rule.bias).__name__} has no threshold, but the tokens bring one; leave Tokens.threshold out.")
     if rule.bias.window > 1:
         tokens, state = _with_those_before(rule, tokens, state, lengths)
     if rule.learner.in_turn:

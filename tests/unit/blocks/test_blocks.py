@@ -83,6 +83,10 @@ def test_a_convolution_adds_up_the_last_tokens_channel_by_channel() -> None:
             assert_near(_run(mixer, x)[:, i], mixed @ mixer.out.weight.T)
 
 
+@pytest.mark.equation("titans", 19)
+@pytest.mark.equation("titans", 26)
+@pytest.mark.equation("titans", 27)
+@pytest.mark.equation("titans", 28)
 def test_mag_is_attention_gated_by_a_memory_of_everything() -> None:
     mag, x = mixers()["mag"], stream()
     assert isinstance(mag, MAG)
@@ -94,6 +98,10 @@ def test_mag_is_attention_gated_by_a_memory_of_everything() -> None:
     assert_near(_run(mag, x), expected)
 
 
+@pytest.mark.equation("titans", 19)
+@pytest.mark.equation("titans", 29)
+@pytest.mark.equation("titans", 30)
+@pytest.mark.equation("titans", 31)
 def test_mal_is_attention_over_what_a_memory_answers() -> None:
     mal, x = mixers()["mal"], stream()
     assert isinstance(mal, MAL)
@@ -102,6 +110,8 @@ def test_mal_is_attention_over_what_a_memory_answers() -> None:
     assert_near(_run(mal, x), mal.attention(m[:, 3:], mal.attention.start(2), _all(x), m[:, :3])[0])
 
 
+@pytest.mark.equation("titans", 19)
+@pytest.mark.equation("titans", "section 4.3")
 def test_lmm_is_a_memory_that_has_read_the_persistent_tokens() -> None:
     lmm, x = mixers()["lmm"], stream()
     assert isinstance(lmm, LMM)
@@ -109,6 +119,11 @@ def test_lmm_is_a_memory_that_has_read_the_persistent_tokens() -> None:
     assert_near(_run(lmm, x), lmm.memory(torch.cat([lmm.persistent.expand(2, -1, -1), x], dim=1))[0][:, 3:])
 
 
+@pytest.mark.equation("titans", 21)
+@pytest.mark.equation("titans", 22)
+@pytest.mark.equation("titans", 23)
+@pytest.mark.equation("titans", 24)
+@pytest.mark.equation("titans", 25)
 def test_mac_is_figure_3_one_token_after_the_other() -> None:
     mac, x = mixers()["mac"], stream(1)
     assert isinstance(mac, MAC)
@@ -135,6 +150,8 @@ def test_mac_is_figure_3_one_token_after_the_other() -> None:
     assert_near(_run(mac, x), torch.cat(found, dim=1))
 
 
+@pytest.mark.equation("titans", 21)
+@pytest.mark.equation("titans", 24)
 def test_what_mac_retrieves_is_what_the_segments_before_left_behind() -> None:
     mac, x = mixers()["mac"], stream(1).requires_grad_()
     y = _run(mac, x)

@@ -38,6 +38,10 @@ def _full(lengths: int, batch: int = 2) -> Tensor:
     return torch.full((batch,), lengths)
 
 
+@pytest.mark.equation("titans", 2)
+@pytest.mark.equation("titans", 27)
+@pytest.mark.equation("titans", 31)
+@pytest.mark.equation("miras", 2)
 @pytest.mark.parametrize("window", [1, 2, 3, 4, 11, 20])
 def test_a_window_is_softmax_over_the_last_tokens_and_the_prefix(window: int) -> None:
     source = torch.Generator().manual_seed(0)

@@ -121,6 +121,7 @@ def test_a_reset_row_begins_anew_and_the_others_go_on(name: str) -> None:
 # ---- writing and not writing
 
 
+@pytest.mark.equation("titans", 15)
 @every_layer
 def test_reading_only_leaves_the_state_as_it_is(name: str) -> None:
     memory = layer(name)
@@ -180,6 +181,7 @@ def test_gradients_reach_every_parameter(name: str) -> None:
         assert bool(weight.grad.any()), path
 
 
+@pytest.mark.equation("titans", 11)
 def test_keys_values_and_gates_learn_through_the_writes_alone() -> None:
     """What a later token reads depends on what earlier ones wrote: the gradient is that of a difference quotient."""
     memory, x = layer("titans"), stream(time=9)
