@@ -41,7 +41,7 @@ def _with_those_before(rule: MemoryRule, tokens: Tokens, state: MemoryState, len
     window, device = rule.bias.window, tokens.k.device
     own = {"k": tokens.k, "v": tokens.v, "seen": tokens.seen, **({} if tokens.threshold is None else {"threshold": tokens.threshold})}
     blank = each(lambda x: x.new_zeros(tokens.batch, window - 1, *x.shape[2:]), own)
-    both = each(lambda *parts: torch.cat(parts, dim=1), {**blank, **state.recent}, own)
+    both = {name: torch.cat([state.recent.get(name, blank[name]), x], dim=1) for name, x in own.items()}
     place, age = torch.arange(window - 1, window - 1 + tokens.time, device=device), torch.arange(window, device=device)
     cells = each(lambda x: x[:, place[:, None] - age], both)  # [batch, time, window, ...]
     seen = cells.pop("seen")
