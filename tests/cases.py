@@ -88,6 +88,8 @@ RETENTIONS: tuple[AbstractRetention, ...] = (
     retention.KL(),
     retention.KL(total=3.0, over="all"),
     *(retention.Bregman(potential=potential) for potential in ("square", "entropy", "sigmoid")),
+    retention.Boundary(),
+    retention.Boundary(inner=retention.KL()),
     retention.FDivergence(),
     retention.FDivergence(f="kl", total=3.0),
 )

@@ -142,7 +142,7 @@ def test_zero_tokens_zero_residuals_and_masked_rows_leave_no_nan(case: Case) -> 
         tokens = here.tokens
         assert tokens.q is not None
         k, v, q = (t * torch.tensor([0.0, 1.0, 1.0], dtype=t.dtype).reshape(-1, *(1,) * (t.ndim - 1)) for t in (tokens.k, tokens.v, tokens.q))
-        answer = case.rule.structure.read(Plain(here.start.anchor), k[:, :1, :, 0].transpose(1, 2)).transpose(1, 2)
+        answer = case.rule.structure.read(Plain(case.rule.retention.expose(here.start.anchor)), k[:, :1, :, 0].transpose(1, 2)).transpose(1, 2)
         v = torch.cat([answer.unsqueeze(3).expand_as(v[:, :1]), v[:, 1:]], dim=1)
         write = torch.tensor([True, True, False])[:, None].expand(3, 6)
         here = replace(here, tokens=replace(tokens, k=k, v=v, q=q, write=write)).leaves()

@@ -255,7 +255,7 @@ def test_a_chunk_of_memora_behind_its_lag_token_is_one_product_in_logarithms() -
             expected[b, h] = (kept[b, 1:, h].prod() * lag.log() - keys.T @ (shares * (keys @ lag - values))).softmax(-1)
     for engine in engines_of(rest):
         _, state, _ = engine.run(once, here.tokens.map(lambda x: x[:, :1]), here.start)
-        assert_near(state.anchor["w"], first, what=f"lag token of {engine}")
+        assert_near(once.retention.expose(state.anchor)["w"], first, what=f"lag token of {engine}")
         _, state, _ = engine.run(rest, here.tokens.map(lambda x: x[:, 1:]), state)
         assert_near(rest.retention.expose(state.accumulator)["w"], expected, what=f"chunk of {engine}")
 
@@ -265,7 +265,7 @@ def test_the_gradient_at_a_lag_token_is_that_of_half_the_squared_error() -> None
     """grad l(W_1; k_t, v_t) = k_t^T (k_t W_1 - v_t), by autograd."""
     rule, here = _shares(1)
     _, k, v, _, _ = letters(here)
-    at = here.start.anchor["w"].clone().requires_grad_()
+    at = rule.retention.expose(here.start.anchor)["w"].clone().requires_grad_()
     for t in range(TIME):
         (g,) = torch.autograd.grad(rule.loss(read(k[:, t], at), v[:, t]).sum(), at)
         assert_near(g, outer(k[:, t], read(k[:, t], at) - v[:, t]))

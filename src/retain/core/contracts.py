@@ -146,6 +146,11 @@ class AbstractRetention(ABC):
         """Whether each step brings a ``retain`` gate: none, one number a head, one a channel of the head, or one a channel of keys and of values."""
         return "none"
 
+    @property
+    def linear(self) -> bool:
+        """Whether a step multiplies the accumulator by the gate, if there is one, and adds to it, whatever is exposed."""
+        return False
+
     def start(self, params: Params, lead: int = 2) -> Params:
         """The accumulator of a memory that begins from ``params``. It exposes them, or, where not all weights can be, what the gate makes of them."""
         return params
@@ -162,6 +167,14 @@ class AbstractRetention(ABC):
         """The weights that an accumulator stands for."""
         return accumulator
 
+    def frozen(self, anchor: Params, lead: int = 2) -> Params | None:
+        """If what is exposed is the accumulator times a number for each tensor, these numbers at ``anchor``, with axes of length one behind them."""
+        return None
+
+    def read(self, accumulator: Params, anchor: Params, lead: int = 2) -> Params:
+        """The weights that are read between boundaries, given the accumulators of now and of the last boundary."""
+        return self.expose(accumulator, lead)
+
     def gradient_point(self, anchor: Params, step: Step) -> Params:
         """The weights at which a token's gradient is taken, given those exposed at the last boundary."""
         return anchor if self.grad_at == "previous" else self.keep(anchor, step)
@@ -170,9 +183,25 @@ class AbstractRetention(ABC):
 class AbstractScalarRetention(AbstractRetention):
     """Retention that multiplies the whole accumulator by one number a step, and exposes it as it is."""
 
+    @property
+    def linear(self) -> bool:
+        return True
+
     @abstractmethod
     def ratio(self, retain: Tensor | None, like: Tensor) -> Tensor:
         """The factor of each step, shaped like ``like``."""
+
+
+class AbstractBoundaryRetention(AbstractRetention):
+    """Retention that multiplies the whole accumulator by one number a step, and exposes it anew at boundaries alone."""
+
+    @abstractmethod
+    def ratio(self, retain: Tensor | None, like: Tensor) -> Tensor:
+        """The factor of each step, shaped like ``like``."""
+
+    def read(self, accumulator: Params, anchor: Params, lead: int = 2) -> Params:
+        frozen = self.frozen(anchor, lead)
+        return self.expose(anchor, lead) if frozen is None else each(torch.mul, accumulator, frozen)
 
 
 class AbstractChannelRetention(AbstractRetention):

@@ -41,7 +41,7 @@ class MemoryState:
     what was read. Keeping a state is a snapshot; going on from it is a roll-back; going on from it twice is a fork.
 
     Args:
-        anchor: Weights at which gradients are taken: those of the last boundary. Each [batch, heads, ...].
+        anchor: What retention kept as of the last boundary; gradients are taken at the weights that it exposes. Each [batch, heads, ...].
         accumulator: What retention keeps, as of the last folded step.
         moments: What the learner keeps (momentum), as of the last folded step.
         clock: Tokens read by each row since its stream began, pending ones included [batch], on the host.
@@ -73,13 +73,12 @@ class MemoryState:
     def start(cls, rule: MemoryRule, initial: Params, batch: int) -> MemoryState:
         """The state before the first token: ``initial`` [heads, ...] in every row."""
         accumulator = rule.retention.start(each(lambda w: w.unsqueeze(0).expand(batch, *w.shape), initial))
-        anchor = rule.retention.expose(accumulator)
         moments = rule.learner.start(accumulator)
         width, some = rule.structure.company(initial), next(iter(initial.values()))
         recent = {"q": some.new_zeros(batch, rule.step_every, some.shape[0], width)} if width else {}
-        beside = each(torch.zeros_like, anchor) if rule.anchor.residual == "weights" else None
+        beside = each(torch.zeros_like, accumulator) if rule.anchor.residual == "weights" else None
         clock = torch.zeros(batch, dtype=torch.long)
-        return cls(anchor=anchor, accumulator=accumulator, moments=moments, clock=clock, beside=beside, recent=recent)
+        return cls(anchor=accumulator, accumulator=accumulator, moments=moments, clock=clock, beside=beside, recent=recent)
 
     @classmethod
     def of(cls, tensors: Mapping[str, Tensor]) -> MemoryState:

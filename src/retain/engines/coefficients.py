@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from retain.core.contracts import AbstractAffineBias, AbstractLinearLearner, AbstractScalarRetention
+from retain.core.contracts import AbstractAffineBias, AbstractBoundaryRetention, AbstractLinearLearner, AbstractScalarRetention
 from retain.core.rule import MemoryRule
 from retain.core.shapes import Params
 from retain.core.tokens import Step, Tokens
@@ -32,12 +32,14 @@ def tabulate(rule: MemoryRule, steps: Step, active: Tensor) -> Coefficients:
     """The tables of steps with these gates [N, n, ...], of which those that are not ``active`` [N, n] do not happen."""
     learner, retention = rule.learner, rule.retention
     assert isinstance(learner, AbstractLinearLearner)
-    assert isinstance(retention, AbstractScalarRetention)
+    assert isinstance(retention, (AbstractScalarRetention, AbstractBoundaryRetention))
     with torch.autocast(active.device.type, enabled=False):  # a share of 0.9997 cannot be told in bfloat16
         return _tabulate(learner, retention, steps, active)
 
 
-def _tabulate(learner: AbstractLinearLearner, retention: AbstractScalarRetention, steps: Step, active: Tensor) -> Coefficients:
+def _tabulate(
+    learner: AbstractLinearLearner, retention: AbstractScalarRetention | AbstractBoundaryRetention, steps: Step, active: Tensor
+) -> Coefficients:
     response = learner.response(steps, active)
     ratio = torch.where(active > 0, retention.ratio(steps.retain, active), 1.0)
     decay = products(ratio)

@@ -8,13 +8,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from retain.core.contracts import AbstractBoundaryRetention
 from retain.core.reader import Plain
 from retain.core.rule import MemoryRule
 from retain.core.state import MemoryState, Pending
 from retain.core.tokens import Tokens
 
 from .coefficients import compose, nothing_done, scales_of
-from .factored import DualReader, capture, fold, scaled
+from .factored import DualReader, capture, fold, read_at, scaled
 from .heads import cells_first, cut_rows, flat, heads_first, per_token, tokens_first, unflat
 from .stream import part_way
 
@@ -33,7 +34,7 @@ def decode(rule: MemoryRule, tokens: Tokens, state: MemoryState, tile: int, back
     """Take the token's gradient at the anchor, put it to those that wait, and read at their sum; fold them all when the tile is full."""
     heads, pairs = tokens.k.shape[2:4]
     anchor, states = flat(state.anchor), [flat(part) for part in (state.accumulator, *state.moments)]
-    factors, loss = capture(rule, anchor, cells_first(tokens.k), cells_first(tokens.targets))
+    factors, loss = capture(rule, rule.retention.expose(anchor, lead=1), cells_first(tokens.k), cells_first(tokens.targets))
     before, held = nothing_done(states), 0
     if state.pending is None:
         waiting = replace(tokens, q=None)
@@ -50,7 +51,7 @@ def decode(rule: MemoryRule, tokens: Tokens, state: MemoryState, tile: int, back
     used = after if rule.reads == "after" else F.pad(before, (0, pairs))
     assert tokens.q is not None
     q, cells = heads_first(tokens.q), scaled(factors, scales_of(rule, waiting))
-    y = rule.structure.read(DualReader(states, cells, used[:, :1, : len(states)], used[:, :1, len(states) :]), q)
+    y = read_at(rule, anchor, DualReader(states, cells, used[:, :1, : len(states)], used[:, :1, len(states) :]), q)
     clock, surprise = state.clock + 1, tokens_first(per_token(loss, pairs), heads)
     if held + 1 < tile:
         parts = {n: tuple(f.unflatten(0, (-1, heads)) for f in each) for n, each in factors.items()}
@@ -60,7 +61,8 @@ def decode(rule: MemoryRule, tokens: Tokens, state: MemoryState, tile: int, back
     if rule.update_every is not None and int(clock[0]) % rule.update_every == 0:
         if rule.anchor.transition == "gated":
             states[0] = part_way(anchor, states[0], None if tokens.transition is None else tokens.transition[:, 0].flatten())
-            y = rule.structure.read(Plain(states[0]), q) if rule.reads == "after" else y
+        if rule.reads == "after" and (rule.anchor.transition == "gated" or isinstance(rule.retention, AbstractBoundaryRetention)):
+            y = rule.structure.read(Plain(rule.retention.expose(states[0], lead=1)), q)
         states = cut_rows(torch.ones_like(clock, dtype=torch.bool), states) if backprop == "segment" else states
         anchor = states[0]
     back = [unflat(part, heads) for part in (anchor, *states)]

@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from retain.core.contracts import AbstractLinearLearner, AbstractScalarRetention
+from retain.core.contracts import AbstractBoundaryRetention, AbstractLinearLearner, AbstractScalarRetention
 from retain.core.engine import AbstractEngine
 from retain.core.reader import Plain
 from retain.core.rule import MemoryRule
@@ -21,7 +21,7 @@ from retain.numerics.ragged import gather, join, trim
 
 from .coefficients import Coefficients, fill_step, scales_of, shares_of, steps_of, tabulate
 from .decoding import decode, decodes
-from .factored import DualReader, Factors, capture, fold, scaled
+from .factored import DualReader, Factors, capture, fold, read_at, scaled
 from .heads import cells_first, cut_rows, flat, heads_first, per_token, pick_rows, tokens_first, unflat
 from .passages import in_passages
 from .stream import Joined, moves_anchor, part_way, pending_after, tile_of
@@ -53,8 +53,10 @@ class Dual(AbstractEngine):
             return f"dual takes gradients in factors, which {type(rule.structure).__name__} does not give: it calls its network as a whole."
         if not isinstance(rule.learner, AbstractLinearLearner):
             return f"dual needs a learner that is linear in the gradients; {type(rule.learner).__name__} is not."
-        if not isinstance(rule.retention, AbstractScalarRetention):
-            return f"dual needs retention that multiplies the whole memory by one number; {type(rule.retention).__name__} does not."
+        if not isinstance(rule.retention, (AbstractScalarRetention, AbstractBoundaryRetention)):
+            return (
+                f"dual needs retention that multiplies the whole memory by one number between boundaries; {type(rule.retention).__name__} does not."
+            )
         if rule.anchor.residual == "weights":
             return "dual takes all gradients of a segment at one point; with Anchor(residual='weights') each step has a point of its own."
         if rule.retention.grad_at == "decayed":
@@ -92,7 +94,7 @@ class _Work:
         fresh = joined.before if kept or state.pending is None else torch.zeros_like(joined.before)
         time = joined.time if kept or state.pending is None else joined.tokens.time
         k, v = (cells_first(trim(x, fresh, time)) for x in (joined.tokens.k, joined.tokens.targets))
-        factors, loss = capture(rule, anchor, k, v)
+        factors, loss = capture(rule, rule.retention.expose(anchor, lead=1), k, v)
         if kept:
             count = joined.before.repeat_interleave(joined.tokens.k.shape[2]) * pairs
             factors = {n: tuple(join(a.flatten(0, 1), count, b) for a, b in zip(kept[n], factors[n], strict=True)) for n in factors}
@@ -108,7 +110,7 @@ class _Work:
         of_states, of_steps = gather(table.states, row, everything), gather(table.steps, row, everything)
         assert joined.tokens.q is not None
         q = heads_first(trim(joined.tokens.q, joined.before, joined.time))
-        y = rule.structure.read(DualReader(states, cells, of_states, _spread(of_steps, rule, pairs) * shares), q)
+        y = read_at(rule, anchor, DualReader(states, cells, of_states, _spread(of_steps, rule, pairs) * shares), q)
 
         complete = layout.end == layout.tile
         if bool(complete.any()):
@@ -167,20 +169,21 @@ class _Work:
         scales = scales_of(rule, tokens)
         by_cell = [None] * amount if scales is None else scales.split(size * pairs, 1)
         crossed = None if tokens.transition is None else heads_first(tokens.transition[:, size - 1 :: size]).unbind(1)
-        outputs, losses = [], []
+        outputs, losses, point = [], [], rule.retention.expose(anchor, lead=1)
         for i, tile in enumerate(tiles):
             there = min(size, cells - tile * size)
             complete = layout.end >= (tile + 1) * size
-            raw, loss = capture(rule, anchor, k[i][:, : there * pairs], v[i][:, : there * pairs])
+            raw, loss = capture(rule, point, k[i][:, : there * pairs], v[i][:, : there * pairs])
             here = by_cell[i]
             factors = scaled(raw, None if here is None else here[:, : there * pairs])
             reader = DualReader(states, factors, of_states[i][:, :there], of_cells[i][:, :there, : there * pairs])
-            outputs.append(rule.structure.read(reader, q[i][:, :there]))
+            outputs.append(read_at(rule, anchor, reader, q[i][:, :there]))
             losses.append(per_token(loss, pairs))
             if bool(complete.any()):
                 states = pick_rows(complete, fold(states, factors, next_states[i], next_cells[i][..., : there * pairs]), states)
                 gate, last_cell = None if crossed is None else crossed[i], torch.full_like(layout.end, size - 1)
                 anchor, states, outputs[-1] = self._boundary(tile, anchor, states, gate, q[i], outputs[-1], last_cell)
+                point = rule.retention.expose(anchor, lead=1)
             if tile == layout.tiles - 1:
                 last.append(raw)
         return torch.cat(outputs, dim=1), torch.cat(losses, dim=1), anchor, states
@@ -194,7 +197,8 @@ class _Work:
             return anchor, states, y
         if rule.anchor.transition == "gated":
             states = [pick_rows(moved, [part_way(anchor, states[0], gate)], [states[0]])[0], *states[1:]]
-            y = y if rule.reads == "before" else self._read_again(moved, last, states[0], q, y)
+        if rule.reads == "after" and (rule.anchor.transition == "gated" or isinstance(rule.retention, AbstractBoundaryRetention)):
+            y = self._read_again(moved, last, rule.retention.expose(states[0], lead=1), q, y)
         states = cut_rows(moved, states) if self.backprop == "segment" else states
         return pick_rows(moved, [states[0]], [anchor])[0], states, y
 

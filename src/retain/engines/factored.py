@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from retain.core.contracts import AbstractReader
+from retain.core.contracts import AbstractBoundaryRetention, AbstractReader
+from retain.core.reader import Plain
 from retain.core.rule import MemoryRule
 from retain.core.shapes import Params
 from retain.numerics import twice_differentiable
@@ -91,12 +92,14 @@ class DualReader(AbstractReader):
         factors: Gradients of the C cells.
         of_states: $s$ [N, Q, M].
         of_cells: $w$ [N, Q, C].
+        times: What each weight is multiplied by in the end; None means nothing.
     """
 
-    def __init__(self, states: list[Params], factors: Factors, of_states: Tensor, of_cells: Tensor) -> None:
-        self.states, self.factors, self.of_states, self.of_cells = states, factors, of_states, of_cells
+    def __init__(self, states: list[Params], factors: Factors, of_states: Tensor, of_cells: Tensor, times: Params | None = None) -> None:
+        self.states, self.factors, self.of_states, self.of_cells, self.times = states, factors, of_states, of_cells, times
 
     def linear(self, name: str, x: Tensor) -> Tensor:
+        x = x if self.times is None else x * self.times[name]
         return _DualLinear.apply(x, self.of_states, self.of_cells, *self.factors[name], *(state[name] for state in self.states))
 
     def scale(self, name: str, x: Tensor) -> Tensor:
@@ -109,7 +112,18 @@ class DualReader(AbstractReader):
         return twice_differentiable(name)(x)
 
     def _vector(self, name: str) -> Tensor:
-        return self.of_cells @ self.factors[name][0] + self.of_states @ torch.stack([state[name] for state in self.states], dim=1)
+        vector = self.of_cells @ self.factors[name][0] + self.of_states @ torch.stack([state[name] for state in self.states], dim=1)
+        return vector if self.times is None else vector * self.times[name].unsqueeze(-2)
+
+
+def read_at(rule: MemoryRule, anchor: Params, reader: DualReader, q: Tensor) -> Tensor:
+    """What a memory answers between boundaries: at the weights of the reader, as its retention, which exposed ``anchor`` at the last one, reads them."""
+    if not isinstance(rule.retention, AbstractBoundaryRetention):
+        return rule.structure.read(reader, q)
+    frozen = rule.retention.frozen(anchor, lead=1)
+    if frozen is None:
+        return rule.structure.read(Plain(rule.retention.expose(anchor, lead=1)), q)
+    return rule.structure.read(DualReader(reader.states, reader.factors, reader.of_states, reader.of_cells, frozen), q)
 
 
 class _DualLinear(torch.autograd.Function):

@@ -70,7 +70,8 @@ class Materialised(AbstractEngine):
                 steps, active = steps_of(rule, filled)
                 steps = steps if isinstance(rule.learner, AbstractLinearLearner) else replace(steps, lr=mean_rates(rule, filled))
                 active = active.bool() & _complete(layout, tile * size, every, active.shape[1]).repeat_interleave(heads, dim=0).to(active.device)
-                point = rule.gradient_point(anchor, _at(steps, 0), beside[0] if beside else None)
+                exposed = rule.retention.expose(anchor, lead=1)
+                point = rule.gradient_point(exposed, _at(steps, 0), beside[0] if beside else None)
                 cells = every * here.k.shape[3]
                 k, v, shares = cells_first(here.k), cells_first(here.targets), shares_of(here, rule.learner.rates)
                 if rule.structure.factored:
@@ -79,9 +80,9 @@ class Materialised(AbstractEngine):
                 else:
                     updates, loss = _whole_updates(rule, point, (k, v, shares.squeeze(1), _seen(here)), cells)
                 if beside:
-                    loss = rule.loss(rule.structure.read(Plain(rule.retention.gradient_point(anchor, _at(steps, 0)), _seen(here)), k), v)
+                    loss = rule.loss(rule.structure.read(Plain(rule.retention.gradient_point(exposed, _at(steps, 0)), _seen(here)), k), v)
                 for j, (update, any_row) in enumerate(zip(updates, active.any(0).tolist(), strict=True)):
-                    reads.until(i * size + (j + 1) * every - (rule.reads == "after"), states[0])
+                    reads.until(i * size + (j + 1) * every - (rule.reads == "after"), states[0], anchor)
                     at = _at(steps, j)
                     if rule.learner.curved:
                         of_step = slice(j * cells, (j + 1) * cells)
@@ -94,10 +95,10 @@ class Materialised(AbstractEngine):
                         gate = None if here.transition is None else here.transition[:, -1].flatten()
                         states = [pick_rows(moved, [part_way(anchor, states[0], gate)], states[:1])[0], *states[1:]]
                     if self.backprop == "segment":
-                        reads.until((i + 1) * size, states[0])
+                        reads.until((i + 1) * size, states[0], pick_rows(moved, [states[0]], [anchor])[0])
                         states = cut_rows(moved, states)
-                    anchor = pick_rows(moved, [rule.retention.expose(states[0], lead=1)], [anchor])[0]
-            reads.until(tokens.time, states[0])
+                    anchor = pick_rows(moved, [states[0]], [anchor])[0]
+            reads.until(tokens.time, states[0], anchor)
             return torch.cat(reads.outputs, dim=1), torch.cat(losses, dim=1), anchor, [*states, *beside]
 
         states = [flat(part) for part in (state.accumulator, *state.moments, *([] if state.beside is None else [state.beside]))]
@@ -131,13 +132,13 @@ class _Reads:
         self.ahead, self.group = (int(rule.reads == "after"), rule.step_every) if together else (0, 1)
         self.outputs: list[Tensor] = []
 
-    def until(self, stop: int, accumulator: Params) -> None:
+    def until(self, stop: int, accumulator: Params, anchor: Params) -> None:
         """Answer the next queries, up to ``stop``."""
         done, stop = self.done + self.ahead, stop + self.ahead
         first = done - done % self.group
         queries = self.q[:, first:stop]
         if queries.shape[1] > done - first:
-            self.outputs.append(self.rule.structure.read(Plain(self.rule.retention.expose(accumulator, lead=1)), queries)[:, done - first :])
+            self.outputs.append(self.rule.structure.read(Plain(self.rule.retention.read(accumulator, anchor, lead=1)), queries)[:, done - first :])
         self.done = max(done, stop) - self.ahead
 
 
@@ -145,7 +146,10 @@ def _wait(rule: MemoryRule, state: MemoryState, joined: Joined) -> tuple[Tensor,
     """Tokens that complete no step: they are answered, and put to those that wait."""
     tokens = joined.tokens.map(lambda x: trim(x, joined.before, joined.time))  # with nothing behind a row's last one
     assert tokens.q is not None
-    heads, (anchor, weights) = tokens.k.shape[2], (flat(part) for part in (state.anchor, rule.retention.expose(state.accumulator)))
+    heads, (anchor, weights) = (
+        tokens.k.shape[2],
+        (flat(part) for part in (rule.retention.expose(state.anchor), rule.retention.read(state.accumulator, state.anchor))),
+    )
     after = replace(state, clock=state.clock + joined.lengths - joined.before, pending=pending_after(joined, joined.lengths))
     if state.context is None:
         y = tokens_first(rule.structure.read(Plain(weights), heads_first(tokens.q)), heads)

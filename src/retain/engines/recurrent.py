@@ -53,10 +53,11 @@ class Recurrent(AbstractEngine):
             if bool(boundary.any()):
                 anchor, accumulator, moments = self._move_anchor(rule, boundary, anchor, accumulator, moments)
             step = stream.of_step(lambda gate, t=t: gate[:, t])
-            own = rule.retention.gradient_point(anchor, step)
+            exposed = rule.retention.expose(anchor)
+            own = rule.retention.gradient_point(exposed, step)
             last = (t + rule.step_every - 1 - clock % rule.step_every).clamp(max=stream.time - 1)  # of no account for a step that stays incomplete
             complete = stream.of_step(lambda gate, at=(every_row, last): gate[at])
-            point = rule.gradient_point(anchor, complete, state.beside)
+            point = rule.gradient_point(exposed, complete, state.beside)
             k, v, lr = stream.k[:, t], targets[:, t], stream.lr[:, t]
             place, asked = clock % rule.step_every, place_of_query(rule, clock)
             if keys is not None and queries is not None:
@@ -64,7 +65,7 @@ class Recurrent(AbstractEngine):
                 queries = queries.put(real & (t >= joined.before), asked, stream.q[:, t].unsqueeze(-2))
             surprises.append(rule.loss(_answer(rule, own, k, keys, place), v).sum(-1))
             if rule.reads == "before":
-                outputs.append(_read(rule, accumulator, stream, t, queries, asked))
+                outputs.append(_read(rule, rule.retention.read(accumulator, anchor), stream, t, queries, asked))
             writes = real & stream.written[:, t].cpu()
             share = lr if rule.learner.rates == "before" else torch.ones_like(lr)
             share = share if stream.share is None else share * stream.share[:, t]
@@ -94,7 +95,9 @@ class Recurrent(AbstractEngine):
                     accumulator,
                 )
             if rule.reads == "after":
-                outputs.append(_read(rule, accumulator, stream, t, queries, asked))
+                crossed = real & _divides(rule.update_every, clock)
+                weights = pick(crossed, rule.retention.expose(accumulator), rule.retention.read(accumulator, anchor))
+                outputs.append(_read(rule, weights, stream, t, queries, asked))
         ended = _divides(rule.update_every, clock)
         if bool(ended.any()):
             anchor, accumulator, moments = self._move_anchor(rule, ended, anchor, accumulator, moments)
@@ -109,7 +112,7 @@ class Recurrent(AbstractEngine):
         if self.backprop == "segment":
             accumulator, *rest = (pick(rows, each(torch.Tensor.detach, params), params) for params in (accumulator, *moments))
             moments = tuple(rest)
-        return pick(rows, rule.retention.expose(accumulator), anchor), accumulator, moments
+        return pick(rows, accumulator, anchor), accumulator, moments
 
 
 def _divides(every: int | None, clock: Tensor) -> Tensor:
@@ -128,6 +131,6 @@ def _gradient(rule: MemoryRule, point: Params, k: Tensor, v: Tensor, lr: Tensor,
     return torch.func.grad(objective)(dict(point))
 
 
-def _read(rule: MemoryRule, accumulator: Params, stream: Tokens, t: int, company: Company | None, place: Tensor) -> Tensor:
+def _read(rule: MemoryRule, weights: Params, stream: Tokens, t: int, company: Company | None, place: Tensor) -> Tensor:
     assert stream.q is not None
-    return _answer(rule, rule.retention.expose(accumulator), stream.q[:, t].unsqueeze(-2), company, place).squeeze(-2)
+    return _answer(rule, weights, stream.q[:, t].unsqueeze(-2), company, place).squeeze(-2)

@@ -56,7 +56,7 @@ def in_steps(
         return *engine.run(rule, tokens, state, lengths), Trail(cuts=cuts, weights=())
     state, weights, outputs, surprises = folded(engine, rule, state), [], [], []
     for i, (start, stop) in enumerate(pairwise(cuts)):
-        weights.append(rule.retention.expose(state.accumulator))
+        weights.append(rule.retention.read(state.accumulator, state.anchor))
         here = state if beside is None else replace(state, beside=beside.weights[i])
         stretch = tokens.map(lambda x, a=start, b=stop: x[:, a:b])
         y, state, surprise = engine.run(rule, stretch, here, (lengths - start).clamp(0, stop - start))

@@ -134,7 +134,7 @@ def _folded(memory: nn.Module, state: MemoryState) -> MemoryState:
     """The state with all whole steps folded and a boundary behind them: memories read their persistent tokens when they start."""
     assert isinstance(memory, NeuralMemory), "a block names the state of a memory after the memory"
     rule, whole = memory.rule, folded(Materialised(), memory.rule, state)
-    anchor = whole.anchor if rule.update_every is None else rule.retention.expose(whole.accumulator)
+    anchor = whole.anchor if rule.update_every is None else whole.accumulator
     return replace(whole, anchor=anchor, pending=None)
 
 

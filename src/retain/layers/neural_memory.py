@@ -125,7 +125,8 @@ class NeuralMemory(nn.Module):
 
     def weights(self, state: MemoryState) -> Params:
         """The weights with which the memory would answer now, those of its last whole step: each [batch, heads, ...]."""
-        return self.rule.retention.expose(folded(Materialised(), self.rule, state).accumulator)
+        whole = folded(Materialised(), self.rule, state)
+        return self.rule.retention.read(whole.accumulator, whole.anchor)
 
     def retrieve(self, x: Stream, weights: Params, tail: Tensor | None = None, *, mask: TokenMask | None = None) -> tuple[Tensor, Tensor | None]:
         r"""What a memory that stands still answers: $M^*(q_t)$, a forward pass without update. Source: Titans equations 15 and 21.

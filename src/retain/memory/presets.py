@@ -1,11 +1,13 @@
 """Named rules. Each composes the parts; none branches."""
 
+from typing import Literal
+
 from retain.core.contracts import AbstractBias, AbstractLearner, AbstractRetention
 from retain.core.rule import MemoryRule
 
 from .bias import L2, Dot, Huber, Lp, Omega
 from .learner import Gradient, Implicit, InTurn, LeastSquares, Momentum, Orthogonal
-from .retention import KL, ChannelDecay, Decay, Keep, Lq, OuterDecay
+from .retention import KL, Boundary, ChannelDecay, Decay, Keep, Lq, OuterDecay
 from .structure import MLP, Matrix, NormResidual
 
 
@@ -233,7 +235,7 @@ def titans(*, depth: int = 2, expansion: float = 4.0, update_every: int | None =
     )
 
 
-def moneta(*, p: float = 3.0, q: float = 4.0, update_every: int = 16) -> MemoryRule:
+def moneta(*, p: float = 3.0, q: float = 4.0, update_every: int = 16, exposed: Literal["token", "boundary"] = "token") -> MemoryRule:
     """Moneta: powers of the error are held, and the stability of a norm lets go (MIRAS equation 24).
 
     Source: Behrouz et al. 2025, It's All Connected (MIRAS, arXiv:2504.13173).
@@ -242,12 +244,13 @@ def moneta(*, p: float = 3.0, q: float = 4.0, update_every: int = 16) -> MemoryR
         p: Of the attentional bias.
         q: Of the retention gate.
         update_every: MIRAS' chunk $b$.
+        exposed: Whether the norm is divided by at every ``"token"``, or at every ``"boundary"``, as in the paper's section 5.4, which is much faster.
 
     Examples:
         >>> moneta().bias
         Lp(p=3.0, surrogate='consistent', eps=1e-06, steepness=100.0)
     """
-    return _miras(Lp(p=p, surrogate="consistent"), Lq(q=q), update_every)
+    return _miras(Lp(p=p, surrogate="consistent"), _exposed(Lq(q=q), exposed), update_every)
 
 
 def yaad(*, threshold: float = 1.0, update_every: int = 16) -> MemoryRule:
@@ -266,19 +269,20 @@ def yaad(*, threshold: float = 1.0, update_every: int = 16) -> MemoryRule:
     return _miras(Huber(kind="mixture", threshold=threshold, scaled="by token"), Decay(), update_every)
 
 
-def memora(*, update_every: int = 16) -> MemoryRule:
+def memora(*, update_every: int = 16, exposed: Literal["token", "boundary"] = "token") -> MemoryRule:
     """Memora: weights are shares, which learn at the cost of each other (MIRAS equation 27).
 
     Source: Behrouz et al. 2025, It's All Connected (MIRAS, arXiv:2504.13173).
 
     Args:
         update_every: MIRAS' chunk $b$.
+        exposed: Whether the softmax is taken at every ``"token"``, or at every ``"boundary"``, which is much faster; see ``Boundary``.
 
     Examples:
         >>> memora().retention
         KL(total=1.0, over='slice')
     """
-    return _miras(L2(), KL(), update_every)
+    return _miras(L2(), _exposed(KL(), exposed), update_every)
 
 
 def omega_net(*, depth: int = 2, expansion: float = 4.0, window: int = 4, update_every: int = 16) -> MemoryRule:
@@ -330,6 +334,12 @@ def _atlas(learner: AbstractLearner, depth: int, expansion: float, window: int, 
     """A rule around an MLP whose keys may be wider than its values, so without a residual."""
     structure, bias = MLP(depth=depth, expansion=expansion), Omega(inner=L2(scale=1.0), window=window)
     return MemoryRule(structure=structure, bias=bias, retention=Decay(), learner=learner, update_every=update_every)
+
+
+def _exposed(retention: AbstractRetention, when: Literal["token", "boundary"]) -> AbstractRetention:
+    if when not in ("token", "boundary"):
+        raise ValueError(f"exposed must be 'token' or 'boundary', got {when!r}.")
+    return retention if when == "token" else Boundary(inner=retention)
 
 
 def _miras(bias: AbstractBias, retention: AbstractRetention, update_every: int) -> MemoryRule:

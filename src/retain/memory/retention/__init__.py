@@ -1,5 +1,6 @@
 """The retention gate: what a memory lets go."""
 
+from .boundary import Boundary as Boundary
 from .bregman import Bregman as Bregman
 from .channel_decay import ChannelDecay as ChannelDecay
 from .decay import Decay as Decay

@@ -39,6 +39,10 @@ class Bregman(AbstractRetention):
         if self.potential not in ("square", "entropy", "sigmoid"):
             raise ValueError(f"Bregman.potential must be 'square', 'entropy' or 'sigmoid', got {self.potential!r}.")
 
+    @property
+    def linear(self) -> bool:
+        return True
+
     def keep(self, accumulator: Params, step: Step) -> Params:
         return accumulator
 

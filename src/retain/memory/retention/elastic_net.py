@@ -61,6 +61,10 @@ class ElasticNet(AbstractRetention):
     def start(self, params: Params, lead: int = 2) -> Params:
         return params if self.kind == "smooth" else each(lambda w: w + self.threshold * w.sign(), params)
 
+    @property
+    def linear(self) -> bool:
+        return self.view == "leader"
+
     def keep(self, accumulator: Params, step: Step) -> Params:
         if self.view == "leader":
             return accumulator

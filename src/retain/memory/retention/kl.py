@@ -50,6 +50,10 @@ class KL(AbstractRetention):
     def gate(self) -> Literal["none", "head", "channel"]:
         return "head"
 
+    @property
+    def linear(self) -> bool:
+        return True
+
     def keep(self, accumulator: Params, step: Step) -> Params:
         return decayed(self, accumulator, step)
 

@@ -59,6 +59,10 @@ class Lq(AbstractRetention):
     def gate(self) -> Literal["none", "head", "channel"]:
         return "head"
 
+    @property
+    def linear(self) -> bool:
+        return True
+
     def start(self, params: Params, lead: int = 2) -> Params:
         if self.link == "norm":
             return each_matrix(lambda w: w / self._norm(w, self.q, lead), lead, params)
@@ -72,6 +76,12 @@ class Lq(AbstractRetention):
             return each_matrix(lambda a: a / self._norm(a, self.q, lead) ** (self.q - 2), lead, accumulator)
         p = self.q / (self.q - 1)
         return each_matrix(lambda a: (self.q - 1) * _signed_power(a, p - 1) / self._norm(a, p, lead) ** (p - 2), lead, accumulator)
+
+    def frozen(self, anchor: Params, lead: int = 2) -> Params | None:
+        if self.link != "norm":
+            return None
+        vectors = lambda a: torch.ones_like(a[..., :1])  # noqa: E731
+        return each_matrix(lambda a: self._norm(a, self.q, lead) ** (2 - self.q), lead, anchor, vectors=vectors)
 
     def _norm(self, w: Tensor, order: float, lead: int) -> Tensor:
         """The norm of each weight tensor, with axes of length one behind it. A vanishing one has no derivative."""
