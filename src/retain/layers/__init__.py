@@ -1,5 +1,6 @@
 """Modules: slow weights that say what a memory reads, how fast it learns, and what becomes of its answer."""
 
+from .features import Polynomial as Polynomial
 from .gates import Gates as Gates
 from .neural_memory import NeuralMemory as NeuralMemory
 from .norm import RMS as RMS
