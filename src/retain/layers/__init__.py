@@ -6,5 +6,8 @@ from .neural_memory import NeuralMemory as NeuralMemory
 from .norm import RMS as RMS
 from .output import Output as Output
 from .projections import Projections as Projections
+from .tnt import Local as Local
+from .tnt import TNTMemory as TNTMemory
+from .tnt_state import TNTState as TNTState
 from .ttt import TTTMLP as TTTMLP
 from .ttt import TTTLinear as TTTLinear

@@ -1,5 +1,7 @@
 """Named rules. Each composes the parts; none branches."""
 
+from dataclasses import replace
+
 from retain.core.contracts import AbstractBias, AbstractRetention
 from retain.core.rule import MemoryRule
 
@@ -96,6 +98,21 @@ def titans(*, depth: int = 2, expansion: float = 4.0, update_every: int | None =
         update_every=update_every,
         step_every=step_every,
     )
+
+
+def tnt(*, chunk: int = 2048) -> MemoryRule:
+    """The global memory of TNT: a step per chunk, and a chunk's tokens read the memory as it stood when the chunk began (TNT equations 5 and 7).
+
+    The paper's inner learner is plain gradient descent. Its memory network is open; ours is that of ``ttt_mlp``. ``TNTMemory`` puts local memories beside it.
+
+    Args:
+        chunk: TNT's $C_G$.
+
+    Examples:
+        >>> tnt(chunk=16).reads
+        'before'
+    """
+    return replace(ttt_mlp(update_every=chunk), step_every=chunk, reads="before")
 
 
 def moneta(*, p: float = 3.0, q: float = 4.0, update_every: int = 16) -> MemoryRule:
