@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -92,8 +93,7 @@ def looped(memory: NeuralMemory, x: Tensor, correct: bool) -> Tensor:
 @pytest.mark.equation("atlas", 10)
 @pytest.mark.parametrize("engine", ["auto", "dual", "recurrent"])
 @pytest.mark.parametrize("preset", [presets.linear_attention, presets.delta_net])
-def test_a_layer_on_features_is_the_loop_over_features(preset: object, engine: str) -> None:
-    assert callable(preset)
+def test_a_layer_on_features_is_the_loop_over_features(preset: Callable[[], MemoryRule], engine: str) -> None:
     memory, x = layer(preset(), gates=Gates(lr=0.4), engine=engine), normal(1, 9, 6, seed=3)
     assert_near(memory(x)[0], looped(memory, x, correct=preset is presets.delta_net), EXACT)
 

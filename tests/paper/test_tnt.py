@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -108,8 +109,7 @@ def by_equations_13_to_15(h: Head, chunk: int, locals: tuple[Local, ...]) -> Ten
     return torch.stack(outputs)
 
 
-def both_heads(memory: TNTMemory, x: Tensor, rule: object, *given: object) -> Tensor:
-    assert callable(rule)
+def both_heads(memory: TNTMemory, x: Tensor, rule: Callable[..., Tensor], *given: object) -> Tensor:
     return torch.cat([rule(Head(memory, x, head), *given) for head in range(2)], dim=-1).unsqueeze(0)
 
 

@@ -57,7 +57,7 @@ def same_place(ours: TNTState, theirs: TNTState) -> None:
 
 
 @every_layer
-@settings(max_examples=10)
+@settings(max_examples=5)
 @given(cuts=st.lists(st.integers(0, 17), max_size=4), seed=st.integers(0, 999))
 def test_a_stream_cut_anywhere_is_the_stream(name: str, cuts: list[int], seed: int) -> None:
     memory, x = layer(name), stream(time=17, seed=seed)
@@ -103,7 +103,7 @@ def test_the_gradients_of_a_stream_in_pieces_are_those_of_the_stream(name: str) 
 def test_the_future_is_not_seen(name: str) -> None:
     memory, x = layer(name), stream(time=13)
     whole = memory(x)[0]
-    for t in range(13):
+    for t in (0, 3, 4, 6, 11):  # within and at the bounds of chunks and shards
         assert torch.equal(memory(torch.cat([x[:, :t], stream(time=13, seed=1)[:, t:]], dim=1))[0][:, :t], whole[:, :t])
 
 
@@ -111,7 +111,7 @@ def test_the_future_is_not_seen(name: str) -> None:
 
 
 @every_layer
-@settings(max_examples=10)
+@settings(max_examples=3)
 @given(data=st.data())
 def test_padding_anywhere_leaves_no_trace(name: str, data: st.DataObject) -> None:
     memory, x = layer(name), stream(batch=3, time=14)
@@ -286,7 +286,7 @@ def test_keys_of_nothing_do_not_break_the_projection() -> None:
 )
 def test_a_layer_that_cannot_be_is_refused_with_its_cure(settings: dict[str, object], cure: str) -> None:
     with pytest.raises(ValueError, match=cure):
-        layer(**settings)
+        layer("tnt", **settings)
     with pytest.raises(EngineRefusal):
         layer(engine="delta")
 
@@ -301,8 +301,6 @@ def test_a_call_that_does_not_fit_is_refused_with_its_cure() -> None:
     memory, x = layer(), stream()
     with pytest.raises(ValueError, match=r"reads a stream of width 6, got x of shape \[2, 11, 5\]"):
         memory(x[..., :5])
-    with pytest.raises(ValueError, match=r"write_mask has one entry for each token"):
-        memory(x, write_mask=torch.ones(2, 4, dtype=torch.bool))
     with pytest.raises(StateMismatch, match=r"the state has 3 rows and the input 2\. Choose rows with"):
         memory(x, memory.start(3))
     for other in (layer("momentum"), layer(locals=LOCALS[:1]), layer("features")):
@@ -310,7 +308,7 @@ def test_a_call_that_does_not_fit_is_refused_with_its_cure() -> None:
             memory(x, other.start(2))
     seeing = layer(rule=_seeing_each_other())
     _, state = seeing(x)
-    with pytest.raises(ValueError, match="AttentionMLP reads tokens together .* it cannot stand still, as write=False asks"):
+    with pytest.raises(ValueError, match=r"AttentionMLP reads tokens together .* it cannot stand still, as write=False asks"):
         seeing(x, state, write=False)
 
 
@@ -328,11 +326,11 @@ def test_tokens_that_see_each_other_are_a_stream_too() -> None:
 def test_the_output_is_the_sum_of_the_answers() -> None:
     """Without local memories a layer is its global memory; each further one adds what it says."""
     bare: dict[str, object] = {"output": Output(norm=None, gate=None, project=False)}
-    both, one, x = layer(**bare), layer(**bare, locals=LOCALS[:1]), stream(time=13)
-    none = layer(**bare, locals=())
+    both, one, x = layer("tnt", **bare), layer("tnt", **bare, locals=LOCALS[:1]), stream(time=13)
+    none = layer("tnt", **bare, locals=())
     for smaller in (one, none):
         smaller.load_state_dict(both.state_dict(), strict=False)
     added: Tensor = both(x)[0] - one(x)[0]
-    second = layer(**bare, locals=LOCALS[1:])
+    second = layer("tnt", **bare, locals=LOCALS[1:])
     second.load_state_dict({path.replace("memories.2", "memories.1"): w for path, w in both.state_dict().items() if "memories.1" not in path})
     assert_near(second(x)[0] - none(x)[0], added)
