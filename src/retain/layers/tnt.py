@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -118,8 +118,7 @@ class TNTMemory(nn.Module):
         rules = (self.rule, *(local.clocked(self.rule) for local in locals))
         if any(rule.anchor.residual == "weights" for rule in rules):
             raise ValueError("Anchor(residual='weights') takes gradients beside another layer's memory, and TNTMemory is called beside none.")
-        widths = {projections.key_width(head_dim, rule) for rule in rules}
-        self.key_dim = widths.pop()
+        self.key_dim, *_ = [projections.key_width(head_dim, rule) for rule in rules]  # the same for all that bear it
         self.projections = projections.build(dim, heads, head_dim)
         self.memories = nn.ModuleList(
             _Memory(rule, select(rule, engine), gates.build(dim, heads, (self.key_dim, head_dim), projections.pairs, rule), (self.key_dim, head_dim))
@@ -185,24 +184,29 @@ class TNTMemory(nn.Module):
         q, k, v = (part.to(exact) for part in parts)
         if not write:
             return rows.scatter(self.output(self._still(q, before), views[0])), before
-        written = {"k": k, "v": v, "write": None if write_mask is None else rows.gather(write_mask)}
-        reach, (part, *inner) = self.projections.reach, self.parts
-        gates, sums = part.gates(views[1], buffers.get("gates"), before.clock, rows.lengths, reach)
-        y, global_, _ = part.engine.run(part.rule, _tokens(exact, q=q, **written, **gates), before.global_, rows.lengths)
+        written = None if write_mask is None else rows.gather(write_mask)
+        tokens = Tokens(q=q, k=k, v=v, lr=torch.ones_like(k[..., 0]), write=written)
+        part, *inner = self.parts
+        gates, sums = part.gates(views[1], buffers.get("gates"), before.clock, rows.lengths, self.projections.reach)
+        y, global_, _ = part.engine.run(part.rule, _gated(tokens, gates), before.global_, rows.lengths)
         kept = {name: buffer for name, buffer in (("tail", tail), ("gates", sums)) if buffer is not None}
-        unit = k / k.square().sum(-1, keepdim=True).clamp(min=torch.finfo(exact).tiny ** 0.5)
-        locals_, projections = [], []
-        for local, part, memory, projection in zip(self.locals, inner, before.locals, before.projections, strict=True):
-            gates, _ = part.gates(views[1], None, memory.clock, rows.lengths, reach)
-            seen = _tokens(exact, q=q, **{**written, "v": unit}, lr=torch.ones_like(k[..., 0]))
-            asked, projection = in_shards(_COUNTING, _KEYS, seen, projection, rows.lengths, shard=local.shard, start=self._no_keys)
-            tokens = _tokens(exact, q=asked, **written, **gates)
-            read, memory = in_shards(part.engine, part.rule, tokens, memory, rows.lengths, shard=local.shard, start=part.start)
+        after = []
+        for local, part, memory, keys in zip(self.locals, inner, before.locals, before.projections, strict=True):
+            asked, keys = self._project(tokens, keys, rows.lengths, local.shard)
+            gates, _ = part.gates(views[1], None, memory.clock, rows.lengths, self.projections.reach)
+            here = _gated(replace(tokens, q=asked), gates)
+            read, memory = in_shards(part.engine, part.rule, here, memory, rows.lengths, shard=local.shard, start=part.start)
             y = y + read
-            locals_.append(memory)
-            projections.append(projection)
-        after = TNTState(global_=replace(global_, buffers=kept), locals=tuple(locals_), projections=tuple(projections))
-        return rows.scatter(self.output(y, views[0])), after
+            after.append((memory, keys))
+        memories, projections = (tuple(pair[i] for pair in after) for i in range(2))
+        state = TNTState(global_=replace(global_, buffers=kept), locals=memories, projections=projections)
+        return rows.scatter(self.output(y, views[0])), state
+
+    def _project(self, tokens: Tokens, keys: MemoryState, lengths: Tensor, shard: int) -> tuple[Tensor, MemoryState]:
+        """Queries projected on the keys of the shard so far, and the sum of these behind the tokens."""
+        squares = tokens.k.square().sum(-1, keepdim=True)
+        unit = tokens.k / squares.clamp(min=torch.finfo(squares.dtype).tiny ** 0.5)  # a key of nothing counts for nothing
+        return in_shards(_COUNTING, _KEYS, replace(tokens, v=unit), keys, lengths, shard=shard, start=self._no_keys)
 
     def _still(self, q: Tensor, state: TNTState) -> Tensor:
         """What the memories answer as they stand."""
@@ -272,9 +276,9 @@ def _read(rule: MemoryRule, state: MemoryState, q: Tensor) -> Tensor:
     return rule.structure.read(Plain(weights), q.transpose(1, 2)).transpose(1, 2)
 
 
-def _tokens(exact: torch.dtype, **given: Any) -> Tokens:
-    """Tokens whose numbers are of one type."""
-    return Tokens(**{name: x.to(exact) if isinstance(x, Tensor) and x.is_floating_point() else x for name, x in given.items()})
+def _gated(tokens: Tokens, gates: Mapping[str, Tensor | None]) -> Tokens:
+    """The tokens with these gates, in their own precision."""
+    return replace(tokens, **{name: None if gate is None else gate.to(tokens.k.dtype) for name, gate in gates.items()})
 
 
 def _held(state: MemoryState) -> tuple[dict[str, tuple[int, ...]], int]:

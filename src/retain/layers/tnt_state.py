@@ -94,5 +94,11 @@ class TNTState:
         others = no.parts()
         return TNTState.of_parts({name: MemoryState.where(rows, part, others[name]) for name, part in yes.parts().items()})
 
+    @staticmethod
+    def cat(states: list[TNTState]) -> TNTState:
+        """The rows of several states, one below the other."""
+        held = [state.parts() for state in states]
+        return TNTState.of_parts({name: MemoryState.cat([parts[name] for parts in held]) for name in held[0]})
+
     def _each(self, function: Callable[[MemoryState], MemoryState]) -> TNTState:
         return TNTState.of_parts({name: function(part) for name, part in self.parts().items()})

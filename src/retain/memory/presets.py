@@ -1,7 +1,5 @@
 """Named rules. Each composes the parts; none branches."""
 
-from dataclasses import replace
-
 from retain.core.contracts import AbstractBias, AbstractRetention
 from retain.core.rule import MemoryRule
 
@@ -103,7 +101,8 @@ def titans(*, depth: int = 2, expansion: float = 4.0, update_every: int | None =
 def tnt(*, chunk: int = 2048) -> MemoryRule:
     """The global memory of TNT: a step per chunk, and a chunk's tokens read the memory as it stood when the chunk began (TNT equations 5 and 7).
 
-    The paper's inner learner is plain gradient descent. Its memory network is open; ours is that of ``ttt_mlp``. ``TNTMemory`` puts local memories beside it.
+    The paper's inner learner is plain gradient descent; its memory network is open. Ours is a perceptron without a residual: local memories are asked with
+    projected queries, whose length grows with the tokens of a shard, and a residual would drown in them what was learnt.
 
     Args:
         chunk: TNT's $C_G$.
@@ -112,7 +111,7 @@ def tnt(*, chunk: int = 2048) -> MemoryRule:
         >>> tnt(chunk=16).reads
         'before'
     """
-    return replace(ttt_mlp(update_every=chunk), step_every=chunk, reads="before")
+    return MemoryRule(structure=MLP(), bias=L2(), retention=Keep(), learner=Gradient(), update_every=chunk, step_every=chunk, reads="before")
 
 
 def moneta(*, p: float = 3.0, q: float = 4.0, update_every: int = 16) -> MemoryRule:

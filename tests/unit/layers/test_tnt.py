@@ -161,7 +161,8 @@ def test_rows_are_chosen_reset_and_joined() -> None:
     assert_near(y, torch.stack([going_on[0], fresh[1], going_on[2]]))
     assert after.clock.tolist() == [22, 9, 22]
     assert_near(memory(more[[2, 0]], state[[2, 0]])[0], going_on[[2, 0]])
-    assert state[1:].batch == 2
+    joined = TNTState.cat([state[1:], memory.start(2)])
+    assert_near(memory(torch.cat([more[1:], more[:2]]), joined)[0], torch.cat([going_on[1:], fresh[:2]]))
 
 
 # ---- writing and not writing
@@ -280,7 +281,7 @@ def test_keys_of_nothing_do_not_break_the_projection() -> None:
         ({"projections": Projections(values="next")}, r"binds pairs within a step, .* Use values='same'"),
         ({"rule": replace(presets.titans(), anchor=Anchor(residual="weights"))}, "TNTMemory is called beside none"),
         ({"rule": presets.gated_delta_net()}, "gradients at the decayed memory need update_every=1, got 2"),
-        ({"projections": Projections(features=Polynomial())}, "makes keys of width 3 into keys of width 10, .* Cure: "),
+        ({"rule": presets.ttt_mlp(), "projections": Projections(features=Polynomial())}, "makes keys of width 3 into keys of width 10, .* Cure: "),
         ({"engine": "fast"}, "there is no engine 'fast'"),
     ],
 )
