@@ -52,7 +52,7 @@ def in_shards(
         >>> y.flatten().tolist(), state.clock.tolist()
         ([1.0, 2.0, 1.0, 2.0, 1.0], [1])
     """
-    state = begun(state, lengths > 0, shard, start)
+    state = begun(state, lengths > 0, shard, start)  # or rows at the end of a shard would begin with an empty piece
     cut = _Cut.of(state.clock, lengths, shard)
     if len(cut.row) == len(lengths):
         y, after, _ = engine.run(rule, tokens, state, lengths)
