@@ -149,6 +149,7 @@ PRESETS: dict[str, MemoryRule] = {
     "ttt_linear": presets.ttt_linear(update_every=4),
     "ttt_mlp": presets.ttt_mlp(update_every=4),
     "titans": presets.titans(expansion=1.5, update_every=4),
+    "tnt": presets.tnt(chunk=4),
     "moneta": presets.moneta(update_every=4),
     "yaad": presets.yaad(update_every=4),
     "memora": presets.memora(update_every=4),

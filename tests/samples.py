@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from retain import RMS, Anchor, Gates, MemoryRule, NeuralMemory, Output, Projections, learner, presets, retention, structure
+from retain.layers import Polynomial
 
 DIM = 6
 RULES: dict[str, MemoryRule] = {
@@ -31,6 +32,11 @@ LAYERS: dict[str, dict[str, object]] = {
     "together": {
         "rule": replace(RULES["long_steps"], structure=structure.AttentionMLP(scale=2.0)),
         "projections": Projections(pairs=2, values="next", norm=RMS()),
+        "gates": Gates(lr=0.2),
+    },
+    "features": {
+        "rule": replace(RULES["long_steps"], structure=structure.MLP(expansion=0.5)),
+        "projections": Projections(values="next", features=Polynomial(degree=2)),
         "gates": Gates(lr=0.2),
     },
     "recall": {"rule": RULES["titans"], "projections": Projections(start="recall"), "output": Output(gate="head")},

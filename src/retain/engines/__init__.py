@@ -5,6 +5,8 @@ from .dual import Dual as Dual
 from .materialised import Materialised as Materialised
 from .recurrent import Recurrent as Recurrent
 from .select import select as select
+from .shards import begun as begun
+from .shards import in_shards as in_shards
 from .trail import Trail as Trail
 from .trail import folded as folded
 from .trail import in_steps as in_steps

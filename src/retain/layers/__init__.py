@@ -1,9 +1,13 @@
 """Modules: slow weights that say what a memory reads, how fast it learns, and what becomes of its answer."""
 
+from .features import Polynomial as Polynomial
 from .gates import Gates as Gates
 from .neural_memory import NeuralMemory as NeuralMemory
 from .norm import RMS as RMS
 from .output import Output as Output
 from .projections import Projections as Projections
+from .tnt import Local as Local
+from .tnt import TNTMemory as TNTMemory
+from .tnt_state import TNTState as TNTState
 from .ttt import TTTMLP as TTTMLP
 from .ttt import TTTLinear as TTTLinear

@@ -28,7 +28,7 @@ class Gates:
         curve: ``"sigmoid"``, or ``"hard"``, a piecewise linear one that reaches 0 and 1: a memory that can leave a token out altogether. The latter, with
             ``NeuralMemory.write_cost`` in the outer loss, is what makes a memory last for a million tokens; it is ours, not
             the papers'.
-        rate: $\theta_{\max}$; None takes the bound of the memory's structure.
+        rate: $\theta_{\max}$; None takes the bound of the memory's structure, over what features add to a key's squared length.
         forget_max: $\alpha_{\max}$; None is 1 for the sigmoid and 0.01 for the hard curve, which would else forget by whole percents.
         lr: Where $c(z_\theta)$ starts; None starts at $1/2$ over the writes between two boundaries, whose steps add up before their error is measured again.
         momentum: Where $\eta$ starts.
@@ -66,9 +66,9 @@ class Gates:
         """``forget_max``, spelled out."""
         return self.forget_max or (1.0 if self.curve == "sigmoid" else 0.01)
 
-    def build(self, dim: int, heads: int, head_dim: int, pairs: int, rule: MemoryRule) -> GateMap:
-        """The module, with slow weights of its own."""
-        return GateMap(self, dim, heads, head_dim, pairs, rule)
+    def build(self, dim: int, heads: int, widths: tuple[int, int], pairs: int, rule: MemoryRule) -> GateMap:
+        """The module, with slow weights of its own, for keys and values of these widths."""
+        return GateMap(self, dim, heads, widths, pairs, rule)
 
     def logit(self, share: float) -> float:
         """The $z$ at which the curve has the value ``share``."""
@@ -78,13 +78,14 @@ class Gates:
 class GateMap(nn.Module):
     """The slow weights of ``Gates``. Computed in float32 or better, whatever autocast says: a memory that keeps 0.9997 cannot be told so in bfloat16."""
 
-    def __init__(self, gates: Gates, dim: int, heads: int, head_dim: int, pairs: int, rule: MemoryRule) -> None:
+    def __init__(self, gates: Gates, dim: int, heads: int, widths: tuple[int, int], pairs: int, rule: MemoryRule) -> None:
         super().__init__()
+        key_dim, value_dim = widths
         self.gates, self.heads, self.every = gates, heads, rule.step_every
-        self.rate = rule.structure.rate_bound(head_dim) if gates.rate is None else gates.rate
+        self.rate = rule.structure.rate_bound(key_dim) if gates.rate is None else gates.rate
         self.channels = rule.retention.gate in ("channel", "outer")
-        retain = {"none": 0, "head": 1, "channel": head_dim, "outer": 2 * head_dim}[rule.retention.gate]
-        scales = len(rule.structure.init(1, head_dim, head_dim)) if rule.learner.scale_max else 0
+        retain = {"none": 0, "head": 1, "channel": key_dim, "outer": key_dim + value_dim}[rule.retention.gate]
+        scales = len(rule.structure.init(1, key_dim, value_dim)) if rule.learner.scale_max else 0
         self.scale_max = rule.learner.scale_max
         window = rule.bias.window if rule.bias.window > 1 else 0
         thresholds = pairs if rule.bias.gate == "token" else 0
@@ -120,10 +121,13 @@ class GateMap(nn.Module):
             return 2 * self.weight.shape[1]
         return self.weight.shape[0] - self.own if self.gates.pool == "mean" and self.every > 1 else 0
 
-    def forward(self, x: Tensor, sums: Tensor | None, clock: Tensor, lengths: Tensor) -> tuple[dict[str, Tensor | None], Tensor | None]:
+    def forward(
+        self, x: Tensor, sums: Tensor | None, clock: Tensor, lengths: Tensor, reach: Tensor | float = 1.0
+    ) -> tuple[dict[str, Tensor | None], Tensor | None]:
         """The gates of tokens [batch, time, dim], and the sums of the unfinished step.
 
-        ``sums`` [batch, pooled] are those of the step that is under way, ``clock`` and ``lengths`` [batch] where each row stands and how many tokens it has.
+        ``sums`` [batch, pooled] are those of the step that is under way, ``clock`` and ``lengths`` [batch] where each row stands and how many tokens it has,
+        ``reach`` what the features of keys multiply their squared length by.
         """
         z, own = self._logits(x), self.own
         if self.pool is not None:
@@ -139,6 +143,8 @@ class GateMap(nn.Module):
         assert raw_lr is not None
         momentum = None if momentum is None else self._curve(momentum)
         lr = self.rate * self._curve(raw_lr)
+        if self.gates.rate is None:
+            lr = lr / reach
         if momentum is not None and self.gates.damped:
             lr = lr * (1 - momentum).prod(-1, keepdim=True)
         kept = None if retain is None else 1 - self.gates.most_forgotten * self._curve(retain)

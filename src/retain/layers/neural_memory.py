@@ -81,10 +81,11 @@ class NeuralMemory(nn.Module):
                 "Projections(values='next') binds pairs within a step, and a step of one pair has none to bind; use a rule with step_every > 1."
             )
         self.engine = select(self.rule, engine)
+        self.key_dim = projections.key_width(self.head_dim, self.rule)
         self.projections = projections.build(dim, heads, self.head_dim)
-        self.gates = gates.build(dim, heads, self.head_dim, projections.pairs, self.rule)
+        self.gates = gates.build(dim, heads, (self.key_dim, self.head_dim), projections.pairs, self.rule)
         self.output = output.build(dim, heads, self.head_dim)
-        fresh = self.rule.structure.init(heads, self.head_dim, self.head_dim)
+        fresh = self.rule.structure.init(heads, self.key_dim, self.head_dim)
         self.initial = nn.ParameterDict(OrderedDict((name, nn.Parameter(weight)) for name, weight in fresh.items()))  # a plain dict would be sorted
 
     def start(self, batch: int) -> MemoryState:
@@ -93,7 +94,7 @@ class NeuralMemory(nn.Module):
         heads = {name: w.expand(self.heads, *w.shape[1:]) for name, w in weights.items()}
         like, buffers = self.gates.weight, {}
         if self.projections.projections.values == "next":
-            buffers["ahead"] = like.new_zeros(batch, self.heads, self.head_dim + 1)
+            buffers["ahead"] = like.new_zeros(batch, self.heads, self.key_dim + 1)
         tail = self.projections.tail(batch)
         if tail is not None:
             buffers["tail"] = tail
@@ -236,7 +237,7 @@ class NeuralMemory(nn.Module):
         """What the engine is fed, and what the layer remembers beside it."""
         exact, buffers = next(iter(state.accumulator.values())).dtype, dict(state.buffers)
         q, k, v, tail = self.projections(views, buffers.get("tail"), lengths)
-        gates, sums = self.gates(views[1], buffers.get("gates"), state.clock, lengths)
+        gates, sums = self.gates(views[1], buffers.get("gates"), state.clock, lengths, self.projections.reach)
         if emphasis is not None:
             gates["lr"] = gates["lr"] * emphasis[:, :, None, None]
         ahead = own = None

@@ -8,15 +8,18 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from retain.core.rule import MemoryRule
+from retain.core.tokens import Step
 from retain.numerics import Activation, activation
 
+from .features import Polynomial
 from .norm import RMS
 from .short_conv import ShortConv
 
 
 @dataclass(frozen=True, kw_only=True)
 class Projections:
-    r"""$q, k, v$: linear map, short causal convolution, activation; then $q$ and $k$ are normalised head by head.
+    r"""$q, k, v$: linear map, short causal convolution, activation; then $q$ and $k$ are normalised head by head, and made into features.
 
     Source: Titans section 4.4 (the order of convolution and activation is not stated there; ours is the usual one).
 
@@ -30,6 +33,8 @@ class Projections:
         values: ``"same"``, or ``"next"``: within a step each key is bound to the value of the pair behind it, and the step's last key to none. Source:
             Fast-weight Product Key Memory, in titans-pytorch's form (``store_with_lookahead_value``).
         prenorm: Of the stream before all else, one for what is read with and one for what is written; None has none.
+        features: What queries and keys are made into in the end, the same for both; None leaves them as they are. Keys are then wider than values, which
+            a memory with a residual around it does not bear.
 
     Raises:
         ValueError: ``pairs`` is below 1, the activation is unknown, or ``start="recall"`` lacks a convolution of at least 2 tokens or has several pairs.
@@ -46,6 +51,7 @@ class Projections:
     start: Literal["plain", "recall"] = "plain"
     values: Literal["same", "next"] = "same"
     prenorm: RMS | None = None
+    features: Polynomial | None = None
 
     def __post_init__(self) -> None:
         if self.pairs < 1:
@@ -57,6 +63,26 @@ class Projections:
                 "Projections(start='recall') shifts keys by one token with the convolution, so it needs conv >= 2 and pairs = 1, "
                 f"got conv={self.conv} and pairs={self.pairs}."
             )
+
+    def key_width(self, head_dim: int, rule: MemoryRule) -> int:
+        """How wide the queries and keys of a head are.
+
+        Raises:
+            ValueError: Features make keys wider than values, and a memory of this rule cannot be.
+        """
+        if self.features is None:
+            return head_dim
+        width = self.features.width(head_dim)
+        try:
+            weights = rule.structure.init(1, width, head_dim)
+            if rule.retention.gate == "channel":
+                rule.retention.keep(weights, Step(retain=torch.ones(1, width)))
+        except (ValueError, RuntimeError) as error:
+            raise ValueError(
+                f"{self.features} makes keys of width {head_dim} into keys of width {width}, and a memory of this rule does not take them. {error} "
+                "Cure: a structure without a residual around it, such as Matrix() or MLP(), and a retention with one gate a head."
+            ) from error
+        return width
 
     def build(self, dim: int, heads: int, head_dim: int) -> ProjectionMap:
         """The module, with slow weights of its own."""
@@ -77,6 +103,7 @@ class ProjectionMap(nn.Module):
         self.norm_q, self.norm_k = (norm.build(heads, head_dim), norm.build(heads, head_dim)) if isinstance(norm, RMS) else (None, None)
         prenorm = projections.prenorm
         self.norm_read, self.norm_write = (None, None) if prenorm is None else (prenorm.build(dim), prenorm.build(dim))
+        self.features = None if projections.features is None else projections.features.build(head_dim)
         self.conv = ShortConv(inner * (1 + 2 * pairs), projections.conv) if projections.conv > 1 else None
         if projections.start == "recall":
             self._start_recalling(inner)
@@ -91,6 +118,11 @@ class ProjectionMap(nn.Module):
             self.conv.weight[:, : 2 * inner] = 0.0
             self.conv.weight[: width - 1, :inner] = kernel
             self.conv.weight[1:, inner : 2 * inner] = kernel
+
+    @property
+    def reach(self) -> Tensor | float:
+        """What features multiply the squared length of a key of length one by."""
+        return 1.0 if self.features is None else self.features.reach
 
     def tail(self, batch: int) -> Tensor | None:
         """The tail of the convolution at the start of a stream, if there is one."""
@@ -118,4 +150,6 @@ class ProjectionMap(nn.Module):
             q, k = self.norm_q(q), self.norm_k(k.transpose(2, 3)).transpose(2, 3)
         elif spec.norm == "l2":
             q, k = (x * torch.rsqrt(x.square().sum(-1, keepdim=True) + 1e-6) for x in (q, k))
+        if self.features is not None:
+            q, k = self.features(q), self.features(k)
         return q, k, v, tail

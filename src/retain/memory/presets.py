@@ -235,6 +235,24 @@ def titans(*, depth: int = 2, expansion: float = 4.0, update_every: int | None =
     )
 
 
+def tnt(*, chunk: int = 2048) -> MemoryRule:
+    """The global memory of TNT: a step per chunk, and a chunk's tokens read the memory as it stood when the chunk began (TNT equations 5 and 7).
+
+    The paper's inner learner is plain gradient descent; its memory network is open. Ours is a perceptron without a residual: local memories are asked with
+    projected queries, whose length grows with the tokens of a shard, and a residual would drown in them what was learnt.
+
+    Source: TNT: Improving Chunkwise Training for Test-Time Memorization (arXiv:2511.07343).
+
+    Args:
+        chunk: TNT's $C_G$.
+
+    Examples:
+        >>> tnt(chunk=16).reads
+        'before'
+    """
+    return MemoryRule(structure=MLP(), bias=L2(), retention=Keep(), learner=Gradient(), update_every=chunk, step_every=chunk, reads="before")
+
+
 def moneta(*, p: float = 3.0, q: float = 4.0, update_every: int = 16, exposed: Literal["token", "boundary"] = "token") -> MemoryRule:
     """Moneta: powers of the error are held, and the stability of a norm lets go (MIRAS equation 24).
 

@@ -9,7 +9,7 @@ from types import ModuleType
 from typing import Any
 
 from retain.core import contracts
-from retain.layers import Gates, NeuralMemory, Output, Projections
+from retain.layers import Gates, NeuralMemory, Output, Projections, features
 from retain.memory import bias, learner, presets, retention, structure
 
 _PARTS: dict[str, type] = {"gates": Gates, "projections": Projections, "output": Output}
@@ -18,7 +18,9 @@ _CHOICES: dict[str, tuple[ModuleType, type]] = {
     "bias": (bias, contracts.AbstractBias),
     "retention": (retention, contracts.AbstractRetention),
     "learner": (learner, contracts.AbstractLearner),
+    "features": (features, features.Polynomial),
 }
+_OF_A_RULE = ("structure", "bias", "retention", "learner")
 _KNOWN = ("preset", "rule", "change", "heads", "head_dim", "engine", *_PARTS)
 
 
@@ -28,7 +30,8 @@ def memory_from(given: Mapping[str, Any], dim: int) -> NeuralMemory:
     Args:
         given: ``preset``, the name of a preset; ``rule``, its arguments; ``change``, which of its four choices are others, each a part's name, or a
             mapping with the part's ``name`` and its arguments; ``heads``, ``head_dim`` and ``engine`` as in ``NeuralMemory``; ``gates``,
-            ``projections`` and ``output``, the arguments of these. What is left out has its default.
+            ``projections`` and ``output``, the arguments of these, where the ``features`` of projections are given like one of the four choices. What is
+            left out has its default.
         dim: Width of the stream.
 
     Raises:
@@ -47,12 +50,13 @@ def memory_from(given: Mapping[str, Any], dim: int) -> NeuralMemory:
     arguments = dict(given.get("rule", {}))
     _check(f"memory['rule'] of the preset {given.get('preset', 'titans')!r}", arguments, tuple(inspect.signature(preset).parameters))
     changes = given.get("change", {})
-    _check("memory['change']", changes, tuple(_CHOICES))
+    _check("memory['change']", changes, _OF_A_RULE)
     rule = replace(preset(**arguments), **{name: _part(name, part) for name, part in changes.items()})
     parts: dict[str, Any] = {}
     for name, kind in _PARTS.items():
         _check(f"memory[{name!r}]", given.get(name, {}), tuple(field.name for field in fields(kind)))
-        parts[name] = kind(**given.get(name, {}))
+        inner = {key: _part(key, part) if key in _CHOICES and part is not None else part for key, part in given.get(name, {}).items()}
+        parts[name] = kind(**inner)
     return NeuralMemory(dim, heads=given.get("heads", 1), head_dim=given.get("head_dim"), rule=rule, engine=given.get("engine", "auto"), **parts)
 
 
@@ -63,7 +67,7 @@ def presets_by_name() -> dict[str, Callable[..., Any]]:
 
 
 def _part(choice: str, given: Any) -> Any:
-    """A structure, bias, retention gate or learner, with the parts that it is made of in turn."""
+    """A structure, bias, retention gate, learner or features, with the parts that it is made of in turn."""
     module, kind = _CHOICES[choice]
     known = {name: part for name, part in vars(module).items() if inspect.isclass(part) and issubclass(part, kind)}
     name, arguments = (given, {}) if isinstance(given, str) else (given.get("name"), {key: value for key, value in given.items() if key != "name"})
