@@ -32,8 +32,11 @@ def look_by_flex(q: Tensor, keys: Tensor, values: Tensor, clock: Tensor, size: i
         ahead: Keys that are always in sight.
 
     Examples:
-        >>> q = torch.randn(1, 5, 2, 4)
-        >>> look_by_flex(q, torch.randn(1, 7, 2, 4), torch.randn(1, 7, 2, 4), torch.tensor([0]), size=3).shape
+        >>> import warnings
+        >>> q, keys, values = torch.randn(1, 5, 2, 4), torch.randn(1, 7, 2, 4), torch.randn(1, 7, 2, 4)
+        >>> with warnings.catch_warnings():  # that it is not compiled, where there is no GPU
+        ...     warnings.simplefilter("ignore")
+        ...     look_by_flex(q, keys, values, torch.tensor([0]), size=3).shape
         torch.Size([1, 5, 2, 4])
     """
     known = clock.to(q.device)

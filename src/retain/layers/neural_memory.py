@@ -152,8 +152,12 @@ class NeuralMemory(nn.Module):
         x_rows = rows.gather(x)
         views = self.projections.views(x_rows, (x_rows, x_rows))
         q, _, _, tail = self.projections(views, tail, rows.lengths)
-        y = self.rule.structure.read(Plain(weights), q.to(next(iter(weights.values())).dtype).transpose(1, 2)).transpose(1, 2)
+        y = self._ask(weights, q.to(next(iter(weights.values())).dtype))
         return rows.scatter(self.output(y, views[0])), tail
+
+    def _ask(self, weights: Params, q: Tensor) -> Tensor:
+        """The answers of weights that stand still to queries [batch, time, heads, key]."""
+        return self.rule.structure.read(Plain(weights), q.transpose(1, 2)).transpose(1, 2)
 
     def forward(
         self,
@@ -227,6 +231,8 @@ class NeuralMemory(nn.Module):
             y, after, surprise, trail = in_steps(self.engine, self.rule, tokens, before, rows.lengths, beside)
         else:
             y, after, surprise = self.engine.run(self.rule, tokens, before, rows.lengths)
+        if not write and before.context is None and tokens.q is not None:
+            y = self._ask(self.weights(before), tokens.q)  # whatever the clock would have completed on the way
         after = replace(after, buffers=buffers) if write else before
         y = rows.scatter(self.output(y, views[0]))
         return y, after, *([rows.scatter(surprise)] if return_surprise else []), *([trail] if return_weights else [])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -9,7 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from retain import MemoryState, NeuralMemory, Projections
+from retain import Anchor, MemoryRule, MemoryState, NeuralMemory, Projections, presets
 from tests.samples import LAYERS, layer, stream
 from tests.tolerances import assert_near
 
@@ -133,6 +134,25 @@ def test_reading_only_leaves_the_state_as_it_is(name: str) -> None:
     single = torch.cat([memory(stream(seed=1)[:, :1], state, write=False)[0]], dim=1)
     assert_near(y[:, :1], single)
     assert memory(stream(), write=False)[1].hash() == memory.start(2).hash()
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        presets.titans(update_every=6, step_every=3),
+        replace(presets.titans(update_every=3), anchor=Anchor(transition="gated")),
+        presets.memora(update_every=4, exposed="boundary"),
+    ],
+    ids=["long steps", "gated transition", "links at boundaries"],
+)
+def test_reading_only_completes_no_step_and_crosses_no_boundary(rule: MemoryRule) -> None:
+    """Tokens that wait in the state stay there, and what the clock would do to the memory on the way is not done."""
+    memory = NeuralMemory(6, heads=2, rule=rule, projections=Projections(conv=1)).double()
+    _, state = memory(stream()[:, :5])
+    x = stream(seed=1)
+    y = memory(x, state, write=False)[0]
+    for t in range(11):
+        assert_near(y[:, t : t + 1], memory(x[:, t : t + 1], state, write=False)[0])
 
 
 @every_layer
