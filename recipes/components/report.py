@@ -35,26 +35,19 @@ def mean_bits(result: dict[str, Any], name: str, reading: str = "model") -> floa
     return sum(width * bits for width, bits in zip(widths, found["bits"][reading], strict=True)) / sum(widths)
 
 
-def share(result: dict[str, Any], name: str, where: str) -> float:
-    """Of the pairs that were recalled."""
-    right, asked = result["variants"][name]["recalled"][where]["model"]
-    return right / asked
-
-
 def main() -> None:
     """Write the tables into README.md and draw components.png and depth.png."""
     results = [json.loads(path.read_text()) for path in sorted(HERE.glob("seed-*/components.json"))]
     edges = results[0]["variants"]["full"]["edges"]
     places = [f"{low:,} to {high:,}" for low, high in pairwise(edges)]
-    lines = [["variant", "parameters", "trained length", "all 8k", "writes off", "against full", "recall, near", "recall, far", "paper, perplexity"]]
+    lines = [["variant", "parameters", "all 8k", "from 4k on", "writes off", "against full", "paper, perplexity"]]
     for name in VARIANTS:
-        parameters = results[0]["variants"][name]["code"]["parameters"]
-        first = spread([result["variants"][name]["bits"]["model"][0] for result in results], ".3f")
+        parameters = results[0]["variants"][name]["training"]["parameters"]
+        last = spread([result["variants"][name]["bits"]["model"][-1] for result in results], ".3f")
         whole = spread([mean_bits(result, name) for result in results], ".3f")
         off = spread([mean_bits(result, name, "writes off") for result in results], ".3f")
         more = spread([mean_bits(result, name) - mean_bits(result, "full") for result in results], "+.3f")
-        near, far = (spread([share(result, name, where) for result in results]) for where in ("near", "far"))
-        lines.append([name, f"{parameters:,}", first, whole, off, more, near, far, str(PAPER.get(name, ""))])
+        lines.append([name, f"{parameters:,}", whole, last, off, more, str(PAPER.get(name, ""))])
     table_put(HERE / "README.md", lines, "components")
     depths = [["depth", *places, "read, tokens/s", "trained, tokens/s"]]
     rows = json.loads((HERE / "speed.json").read_text())["rows"]

@@ -1,4 +1,4 @@
-"""What each part of Titans' memory is worth, and its depth: language modelling on source code, and associative recall.
+"""What each part of Titans' memory is worth, and its depth: language modelling on source code.
 
 python -m recipes.components.run --seed 0 --out recipes/components/seed-0
 """
@@ -13,14 +13,14 @@ from typing import Annotated, Any
 import torch
 import typer
 
-from retain.evaluation import WritesOff, perplexity, recall
-from retain.tasks import MQAR, Corpus, LanguageModelling
+from retain.evaluation import WritesOff, perplexity
+from retain.tasks import Corpus, LanguageModelling
 from retain.training import Lesson, Reading, Run, Schedule
 
 from ..evidence import CONSOLE, keep, trained
 
 HELD_OUT = ("asyncio", "email", "http", "idlelib", "lib2to3", "tkinter")
-TRAINED, LONGEST, TEXTS = 512, 8192, 4
+TRAINED, PIECE, LONGEST, TEXTS = 4096, 512, 8192, 8
 PLACES = (1, 512, 1024, 2048, 4096, 8192)
 UPDATES = 300
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -60,37 +60,25 @@ def main(
     seed: Annotated[int, typer.Option(help="Of weights and samples.")] = 0,
     work: Annotated[Path | None, typer.Option(help="Folder for the trainings, which then go on where they stopped.")] = None,
 ) -> None:
-    """Train every variant on code and on recall, and read held-out code of sixteen times the length that was trained."""
+    """Train every variant on code whose pieces hand the memory on, and read held-out code of twice the length that was trained."""
     begun, results = time.perf_counter(), {"seed": seed, "variants": {}}
     train, test = Corpus.code().split(held_out=HELD_OUT)
     hay, held_out = train.book(), test.book()
     texts = torch.stack([held_out.window(len(held_out) * i // TEXTS, LONGEST).long() for i in range(TEXTS)])
-    near, far = MQAR(pairs=16, length=160, gap=64), MQAR(pairs=16, length=1120, gap=1024)
     with tempfile.TemporaryDirectory() as scratch:
         for name in VARIANTS:
             folder = (work or Path(scratch)) / name.split(" (")[0].replace(" ", "-")
             code = Run(
                 model=model_of(name),
                 lessons=(Lesson(tasks=(LanguageModelling(book=hay, length=TRAINED + 1),), steps=UPDATES),),
-                reading=Reading(rows=8),
+                reading=Reading(rows=8, segment=PIECE),
                 schedule=Schedule(gate_lr=6e-3),
                 seed=seed,
             )
-            model, about = trained(code, folder / "code", f"{name}, code")
-            bits = perplexity(model, texts, PLACES, controls=(WritesOff(),), title=name)
-            pairs = Run(
-                model=model_of(name),
-                lessons=(Lesson(tasks=(near,), steps=200, promote_at=0.995),),
-                reading=Reading(rows=32),
-                seed=seed,
-            )
-            recalling, learnt = trained(pairs, folder / "recall", f"{name}, recall")
-            rows = {}
-            for label, task in (("near", near), ("far", far)):
-                found = recall(recalling, task, range(64), by="pairs", controls=(WritesOff(),), batch=64, chunk=128)
-                rows[label] = {row.reading: [row.exact.right, row.exact.asked] for row in found.rows()}
-            results["variants"][name] = {"code": about, "bits": bits.bits, "edges": bits.edges, "recall": learnt, "recalled": rows}
-            CONSOLE.print(" ", name, *(f"{reading} {bits.mean(reading):.3f} " for reading in bits.bits), rows)
+            model, about = trained(code, folder, name)
+            bits = perplexity(model, texts, PLACES, controls=(WritesOff(),), chunk=PIECE, title=name)
+            results["variants"][name] = {"training": about, "bits": bits.bits, "edges": bits.edges}
+            CONSOLE.print(" ", name, *(f"{reading} {bits.mean(reading):.3f} " for reading in bits.bits))
             keep(out / "components.json", results, begun)
 
 
