@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from retain.core.contracts import (
@@ -26,6 +28,8 @@ from .coefficients import shares_of
 from .heads import cells_first, heads_first, per_token, tokens_first
 from .stream import Joined
 
+_TOGETHER = 32  # chunks whose systems are solved side by side
+
 
 @dataclass(frozen=True, kw_only=True)
 class Delta(AbstractEngine):
@@ -42,7 +46,7 @@ class Delta(AbstractEngine):
     """
 
     name = "delta"
-    chunk: int = 64
+    chunk: int = 32
     recompute: int = 16
 
     def refusal(self, rule: MemoryRule) -> str | None:
@@ -118,47 +122,88 @@ def _inputs(rule: MemoryRule, tokens: Tokens) -> list[tuple[Tensor, int]]:
 
 
 def _chunks(rule: MemoryRule, size: int, memory: Tensor, *tensors: Tensor) -> tuple[Tensor, ...]:
-    """The run over some chunks: outputs, losses and the memory behind them."""
+    """The run over some chunks, several side by side: outputs, losses and the memory behind them."""
     whole = _Chunk(*tensors)
-    pairs, outputs, losses = whole.k.shape[1] // whole.q.shape[1], [], []
-    for start in range(0, whole.q.shape[1], size):
+    time = whole.q.shape[1]
+    pairs, full, outputs, losses = whole.k.shape[1] // time, time - time % size, [], []
+    stops = [*range(_TOGETHER * size, full, _TOGETHER * size), *([full] if full else []), *([time] if time > full else [])]
+    for start, stop in pairwise([0, *stops]):
         per = (1, pairs, pairs, pairs, 1, 1)
-        chunk = _Chunk(*(x[:, start * n : (start + size) * n] for x, n in zip(whole, per, strict=True)))
-        y, loss, memory = _solve(rule, memory, chunk, pairs)
-        outputs.append(y)
-        losses.append(loss)
+        chunks = _Chunk(*(x[:, start * n : stop * n].unflatten(1, (-1, min(size, stop - start) * n)) for x, n in zip(whole, per, strict=True)))
+        y, loss, memory = _solve(rule, memory, chunks, pairs)
+        outputs.append(y.flatten(1, 2))
+        losses.append(loss.flatten(1, 2))
     return torch.cat(outputs, dim=1), torch.cat(losses, dim=1), memory
 
 
 def _solve(rule: MemoryRule, memory: Tensor, c: _Chunk, pairs: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Chunks side by side [N, chunks, ...]. What a chunk wrote is $U - V M$ with $M$ the memory before it, the only thing that goes from one to the next."""
     bias = rule.bias
     assert isinstance(bias, AbstractAffineBias)
-    ratio = c.ratio.transpose(1, 2)  # [N, A, T]
-    decay = products(ratio)  # [N, A, T, T]
-    start = running(ratio, decay).transpose(1, 2)  # [N, T, A]
-    earlier = torch.nn.functional.pad(decay[..., :-1, :], (0, 0, 1, 0))  # the same one token before: strictly lower triangular
-    begun = torch.cat([torch.ones_like(start[:, :1]), start[:, :-1]], dim=1)
-
-    slanted = c.k * c.slant.repeat_interleave(pairs, dim=1)
-    before = (slanted * begun.repeat_interleave(pairs, dim=1)) @ memory  # the predictions, but for what this chunk wrote
-    among = _gram(slanted, c.k, earlier, pairs, pairs)
-    lr = c.lr.unsqueeze(-1)
-    errors = lr * (bias.pull * c.v - bias.slope * before)
+    table = _Decay.of(rule, c, pairs)
+    slanted = c.k if table is None else c.k * table.slant
+    into = slanted if table is None else slanted * table.begun  # times the memory: the predictions, but for what the chunk itself wrote
+    among = _gram(slanted, c.k, None if table is None else table.earlier, pairs, pairs, diagonal=-1)
+    rates, taken = c.lr.unsqueeze(-2), None
     if bias.slope:
         eye = torch.eye(among.shape[-1], dtype=among.dtype, device=among.device)
-        errors = torch.linalg.solve_triangular(eye + bias.slope * lr * among, errors, upper=False, unitriangular=True)
-    loss = bias.loss(before + among @ errors, c.v)
+        system = eye + bias.slope * c.lr.unsqueeze(-1) * among
+        solved = torch.linalg.solve_triangular(system, eye.expand_as(among), upper=False, unitriangular=True) * rates
+        wanted, taken = (bias.pull * solved) @ c.v, (bias.slope * solved) @ into
+    else:
+        wanted = bias.pull * c.lr.unsqueeze(-1) * c.v
 
-    reach, at = (decay, start) if rule.reads == "after" else (earlier, begun)
-    y = (c.q * at) @ memory + _gram(c.q, c.k, reach, 1, pairs) @ errors
-    tail = decay[..., -1, :].transpose(1, 2).repeat_interleave(pairs, dim=1)  # [N, T * P, A]
-    memory = start[:, -1].unsqueeze(-1) * memory + (c.k * tail).transpose(1, 2) @ errors
-    return y, per_token(loss, pairs), memory
+    onto = (c.k if table is None else c.k * table.tail).transpose(-1, -2)
+    before, errors = [], []
+    for i in range(c.k.shape[1]):
+        before.append(memory)
+        errors.append(wanted[:, i] if taken is None else torch.baddbmm(wanted[:, i], taken[:, i], memory, alpha=-1))
+        memory = torch.baddbmm(memory if table is None else table.kept[:, i] * memory, onto[:, i], errors[-1])
+    memories, error = torch.stack(before, dim=1), torch.stack(errors, dim=1)
+    loss = bias.loss(into @ memories + among @ error, c.v)
+    q = c.q if table is None else c.q * table.at
+    y = q @ memories + _gram(c.q, c.k, None if table is None else table.reach, 1, pairs, diagonal=0 if rule.reads == "after" else -1) @ error
+    return y, per_token(loss.flatten(0, 1), pairs).unflatten(0, loss.shape[:2]), memory
 
 
-def _gram(left: Tensor, right: Tensor, decay: Tensor, left_pairs: int, right_pairs: int) -> Tensor:
-    """Products of rows of ``left`` and ``right``, each channel weighted by what is kept of it between their tokens [N, left, right]."""
+@dataclass(frozen=True)
+class _Decay:
+    """What is kept from one token of a chunk to another; A channels, cells of T tokens with P pairs."""
+
+    slant: Tensor  # [N, chunks, T * P, A], before a surprise is measured
+    begun: Tensor  # [N, chunks, T * P, A], from the chunk's start to before the token
+    earlier: Tensor  # [N, chunks, A, T, T], between two tokens, to before the later one
+    reach: Tensor  # [N, chunks, A, T, T], to where the later one reads
+    at: Tensor  # [N, chunks, T, A], from the chunk's start to where the token reads
+    tail: Tensor  # [N, chunks, T * P, A], from the token to the chunk's end
+    kept: Tensor  # [N, chunks, A, 1], over the whole chunk
+
+    @classmethod
+    def of(cls, rule: MemoryRule, c: _Chunk, pairs: int) -> _Decay | None:
+        """None where nothing is ever let go."""
+        if rule.retention.gate == "none":
+            return None
+        ratio = c.ratio.transpose(-1, -2)  # [N, chunks, A, T]
+        decay = products(ratio)
+        start = running(ratio, decay).transpose(-1, -2)
+        earlier = F.pad(decay[..., :-1, :], (0, 0, 1, 0))  # the same one token before: strictly lower triangular
+        begun = torch.cat([torch.ones_like(start[..., :1, :]), start[..., :-1, :]], dim=-2)
+        reach, at = (decay, start) if rule.reads == "after" else (earlier, begun)
+        slant, cells, tail = (x.repeat_interleave(pairs, dim=-2) for x in (c.slant, begun, decay[..., -1, :].transpose(-1, -2)))
+        return cls(slant, cells, earlier, reach, at, tail, start[..., -1, :].unsqueeze(-1))
+
+
+def _gram(left: Tensor, right: Tensor, decay: Tensor | None, left_pairs: int, right_pairs: int, diagonal: int) -> Tensor:
+    """Products of rows of ``left`` and ``right`` [N, chunks, left, right], each channel weighted by what is kept of it between their tokens.
+
+    Without a decay those of tokens up to ``diagonal`` behind.
+    """
+    if decay is None and left_pairs == right_pairs == 1:
+        return (left @ right.transpose(-1, -2)).tril(diagonal)
+    if decay is None:
+        times = left.shape[-2] // left_pairs
+        decay = torch.ones(1, times, times, dtype=left.dtype, device=left.device).tril(diagonal)
     between = decay.repeat_interleave(left_pairs, dim=-2).repeat_interleave(right_pairs, dim=-1)
-    if decay.shape[1] == 1:
-        return (left @ right.transpose(1, 2)) * between.squeeze(1)
-    return (left.transpose(1, 2).unsqueeze(3) * between * right.transpose(1, 2).unsqueeze(2)).sum(1)
+    if decay.shape[-3] == 1:
+        return (left @ right.transpose(-1, -2)) * between.squeeze(-3)
+    return (left.transpose(-1, -2).unsqueeze(-1) * between * right.transpose(-1, -2).unsqueeze(-2)).sum(-3)
