@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from .settings import SETTINGS
 
-PARTS = ("settings", "decoding", "flops", "streaming", "long", "growth")
+PARTS = ("settings", "decoding", "flops", "streaming", "long", "growth", "memories", "delta")
 FEWEST_REPEATS = 5
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from .delta_rule import RULER, RULER_VERSION
 from .peer import PEER, PEER_VERSION
 from .settings import SETTINGS
 
@@ -43,7 +44,7 @@ def markdown(results: Results) -> str:
     Args:
         results: What ``run`` returned, or the JSON it was written to.
     """
-    parts = (_note, _comparison, _decoding, _flops, _streaming, _long, _growth)
+    parts = (_note, _comparison, _memories, _delta, _decoding, _flops, _streaming, _long, _growth)
     return "\n\n".join(text for part in parts for text in part(results))
 
 
@@ -123,6 +124,38 @@ def _comparison(results: Results) -> Iterator[str]:
         f"gradients of all parameters {row['max_rel_error_gradients']:.0e}"
         for name, row in seen.items()
     )
+
+
+def _memories(results: Results) -> Iterator[str]:
+    if "memories" not in results:
+        return
+    found = results["memories"]
+    yield "## The memories of MIRAS against Titans'"
+    lines = []
+    for row in found["rows"]:
+        rates = [number(row[f"tokens_per_second_{which}"]) for which in ("median", "min", "max")]
+        verdict = _verdict(row["reached"], f"{row['target']} at most")
+        lines.append([row["memory"], row["engine"], row["phase"], f"{rates[0]} ({rates[1]} - {rates[2]})", f"{row['times_titans']:.2f}{verdict}"])
+    yield _table(["memory", "engine", "phase", "tokens/s", "times Titans' time"], lines)
+    yield f"{found['what']}."
+
+
+def _delta(results: Results) -> Iterator[str]:
+    if "delta" not in results:
+        return
+    found = results["delta"]
+    yield f"## The delta rule against {RULER} {RULER_VERSION}, in plain torch"
+    lines = []
+    for row in found["rows"]:
+        if row["agree"]:
+            rates = [f"{number(row[who]['median'])} ({number(row[who]['min'])} - {number(row[who]['max'])})" for who in ("ours", "theirs")]
+            lines.append(
+                [row["rule"], *rates, f"{row['faster']:.2f}{_verdict(row['reached'], number(found['target']))}", f"{row['max_rel_error']:.0e}"]
+            )
+        else:
+            lines.append([row["rule"], "the outputs differ", "", "", f"{row['max_rel_error']:.0e}"])
+    yield _table(["rule", "ours, tokens/s", "theirs, tokens/s", "times faster", "error"], lines)
+    yield f"{found['what']}."
 
 
 def _decoding(results: Results) -> Iterator[str]:

@@ -9,10 +9,12 @@ import torch
 
 from .comparison import compare_settings
 from .decoding import measure_decoding
+from .delta_rule import measure_delta_rule
 from .flops import measure_flops
 from .growth import measure_growth
 from .job import THREADS, JobFailed
 from .machine import surroundings
+from .memories import measure_memories
 from .peer import peer_package
 from .plan import PARTS, Plan
 from .streaming import measure_long_training, measure_streaming
@@ -21,7 +23,20 @@ from .timing import SGEMM_FLOPS, Watch, in_turns, sgemm
 Measure = Callable[[Plan, Watch], dict[str, Any]]
 
 MEASURES: dict[str, Measure] = dict(
-    zip(PARTS, (compare_settings, measure_decoding, measure_flops, measure_streaming, measure_long_training, measure_growth), strict=True)
+    zip(
+        PARTS,
+        (
+            compare_settings,
+            measure_decoding,
+            measure_flops,
+            measure_streaming,
+            measure_long_training,
+            measure_growth,
+            measure_memories,
+            measure_delta_rule,
+        ),
+        strict=True,
+    )
 )
 
 
