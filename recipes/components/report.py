@@ -40,14 +40,15 @@ def main() -> None:
     results = [json.loads(path.read_text()) for path in sorted(HERE.glob("seed-*/components.json"))]
     edges = results[0]["variants"]["full"]["edges"]
     places = [f"{low:,} to {high:,}" for low, high in pairwise(edges)]
-    lines = [["variant", "parameters", "all 8k", "from 4k on", "writes off", "against full", "paper, perplexity"]]
+    lines = [["variant", "parameters", "rate of gates", "all 8k", "from 4k on", "writes off", "against full", "paper, perplexity"]]
     for name in VARIANTS:
         parameters = results[0]["variants"][name]["training"]["parameters"]
         last = spread([result["variants"][name]["bits"]["model"][-1] for result in results], ".3f")
         whole = spread([mean_bits(result, name) for result in results], ".3f")
         off = spread([mean_bits(result, name, "writes off") for result in results], ".3f")
         more = spread([mean_bits(result, name) - mean_bits(result, "full") for result in results], "+.3f")
-        lines.append([name, f"{parameters:,}", whole, last, off, more, str(PAPER.get(name, ""))])
+        rates = "; ".join(sorted({f"{result['variants'][name]['training']['run']['schedule']['gate_lr']:g}" for result in results}, reverse=True))
+        lines.append([name, f"{parameters:,}", rates, whole, last, off, more, str(PAPER.get(name, ""))])
     table_put(HERE / "README.md", lines, "components")
     depths = [["depth", *places, "read, tokens/s", "trained, tokens/s"]]
     rows = json.loads((HERE / "speed.json").read_text())["rows"]

@@ -14,7 +14,8 @@ import torch
 import typer
 
 from retain.evaluation import WritesOff, perplexity
-from retain.tasks import Corpus, LanguageModelling
+from retain.models import RetainForCausalLM
+from retain.tasks import Book, Corpus, LanguageModelling
 from retain.training import Lesson, Reading, Run, Schedule
 
 from ..evidence import CONSOLE, keep, trained
@@ -23,11 +24,14 @@ HELD_OUT = ("asyncio", "email", "http", "idlelib", "lib2to3", "tkinter")
 TRAINED, PIECE, LONGEST, TEXTS = 4096, 512, 8192, 8
 PLACES = (1, 512, 1024, 2048, 4096, 8192)
 UPDATES = 300
+GATE_RATES = (6e-3, 3e-3, 1.5e-3)
+"""Of the outer learning of gates: the first with which training stays finite."""
 VARIANTS: dict[str, dict[str, Any]] = {
     "full": {},
     "depth 1 (linear memory)": {"rule": {"depth": 1}},
     "depth 3": {"rule": {"depth": 3}},
     "depth 4": {"rule": {"depth": 4}},
+    "plain start": {"projections": {"start": "plain"}},
     "no convolution": {"projections": {"conv": 1}},
     "no momentum": {"change": {"learner": "Gradient"}},
     "no weight decay": {"change": {"retention": "Keep"}},
@@ -55,6 +59,23 @@ def model_of(name: str) -> dict[str, Any]:
     }
 
 
+def steady(name: str, hay: Book, seed: int, folder: Path) -> tuple[RetainForCausalLM, dict[str, Any]]:
+    """The trained variant. Where training goes astray, it begins anew with the next lower rate of the gates."""
+    for gate_lr in GATE_RATES:
+        run = Run(
+            model=model_of(name),
+            lessons=(Lesson(tasks=(LanguageModelling(book=hay, length=TRAINED + 1),), steps=UPDATES),),
+            reading=Reading(rows=8, segment=PIECE),
+            schedule=Schedule(gate_lr=gate_lr),
+            seed=seed,
+        )
+        try:
+            return trained(run, folder if gate_lr == GATE_RATES[0] else folder.with_name(f"{folder.name}-{gate_lr:g}"), name)
+        except FloatingPointError as astray:
+            CONSOLE.print(f"{name}, gates at {gate_lr:g}: {astray}")
+    raise FloatingPointError(f"{name} went astray with gates at each of {GATE_RATES}.")
+
+
 def main(
     out: Annotated[Path, typer.Option(help="Folder for the results.")],
     seed: Annotated[int, typer.Option(help="Of weights and samples.")] = 0,
@@ -67,15 +88,7 @@ def main(
     texts = torch.stack([held_out.window(len(held_out) * i // TEXTS, LONGEST).long() for i in range(TEXTS)])
     with tempfile.TemporaryDirectory() as scratch:
         for name in VARIANTS:
-            folder = (work or Path(scratch)) / name.split(" (")[0].replace(" ", "-")
-            code = Run(
-                model=model_of(name),
-                lessons=(Lesson(tasks=(LanguageModelling(book=hay, length=TRAINED + 1),), steps=UPDATES),),
-                reading=Reading(rows=8, segment=PIECE),
-                schedule=Schedule(gate_lr=6e-3),
-                seed=seed,
-            )
-            model, about = trained(code, folder, name)
+            model, about = steady(name, hay, seed, (work or Path(scratch)) / name.split(" (")[0].replace(" ", "-"))
             bits = perplexity(model, texts, PLACES, controls=(WritesOff(),), chunk=PIECE, title=name)
             results["variants"][name] = {"training": about, "bits": bits.bits, "edges": bits.edges}
             CONSOLE.print(" ", name, *(f"{reading} {bits.mean(reading):.3f} " for reading in bits.bits))
