@@ -10,8 +10,10 @@ with warnings.catch_warnings():
     pytest.importorskip("titans_pytorch", reason="needs the extra `bench`")
 
 from retain.benchmark import comparison
+from retain.benchmark.delta_rule import measure_delta_rule
 from retain.benchmark.ours import HALF_OPEN, weights
 from retain.benchmark.parity import exact_output_error, gradient_errors, output_error, pair, relative_error
+from retain.benchmark.plan import Plan
 from retain.benchmark.settings import SETTINGS, Setting
 
 TINY = [
@@ -75,3 +77,9 @@ def test_token_by_token_agrees(setting: Setting) -> None:
         with torch.no_grad():
             (y, states[0]), (expected, states[1]) = (layer(token, state=state) for layer, state in zip((both.ours, both.peer), states, strict=True))
         assert relative_error(y, expected) < 1e-5
+
+
+def test_the_delta_rule_agrees_with_the_ruler_before_it_is_timed() -> None:
+    found = measure_delta_rule(Plan(parts=("delta",), repeats=1, quick=True), lambda done, note: None)
+    assert [row["rule"] for row in found["rows"]] == ["delta rule", "gated delta rule"]
+    assert all(row["agree"] and row["max_rel_error"] < 1e-5 for row in found["rows"])

@@ -56,6 +56,19 @@ def test_each_target_stands_next_to_what_was_reached() -> None:
     assert "1/50 (target 1/40: reached)" in train
 
 
+def test_memories_and_the_delta_rule_have_tables_of_their_own() -> None:
+    rates = {f"tokens_per_second_{which}": 1000.0 for which in ("median", "min", "max")}
+    memory = {"memory": "moneta", "engine": "dual", "phase": "train", "times_titans": 3.21, "target": 3.0, "reached": False, **rates}
+    speeds = {who: {"median": 1000.0, "min": 900.0, "max": 1100.0} for who in ("ours", "theirs")}
+    agrees = {"rule": "delta rule", "agree": True, "max_rel_error": 1e-7, "faster": 1.25, "reached": True, **speeds}
+    differs = {"rule": "gated delta rule", "agree": False, "max_rel_error": 0.5}
+    parts = {"memories": {"what": "small", "rows": [memory]}, "delta": {"what": "small", "target": 1.0, "rows": [agrees, differs]}}
+    lines = markdown({**results(), **parts}).splitlines()
+    assert any(line.startswith("| moneta") and "3.21 (target 3.0 at most: **not reached**)" in line for line in lines)
+    assert any(line.startswith("| delta rule") and "1.25 (target 1: reached)" in line for line in lines)
+    assert any(line.startswith("| gated delta rule") and "the outputs differ" in line and "reached" not in line for line in lines)
+
+
 def test_what_disagrees_has_no_speed() -> None:
     wrong = {key: value for key, value in row("B", "forward", 130.0, 0.1).items() if not key.startswith(("ours", "peer", "ratio", "peak"))}
     found = results({**wrong, "agree": False, "max_rel_error": 0.3})
