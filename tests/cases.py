@@ -229,7 +229,7 @@ CASES: tuple[Case, ...] = (
     *(Case(name=_said(clocks), rule=_around(**clocks)) for clocks in CLOCKS),
     *(Case(name=f"delta-{named(rule.retention)}-{named(rule.bias)}-{rule.reads}", rule=rule) for rule in _DELTA),
     *(Case(name="together-" + _said(clocks), rule=_around(structure.AttentionMLP(scale=2.0), **clocks)) for clocks in _TOGETHER),
-    *(Case(name=name, rule=rule) for name, rule in PRESETS.items()),
+    *(Case(name=name, rule=rule) for rule, name in {rule: name for name, rule in reversed(PRESETS.items()) if rule not in _DELTA}.items()),
 )
 
 _KEPT = {"Matrix", "MLP(4,silu)", "GatedMLP(relu)", "NormResidual(MLP)", "NormResidual(GatedMLP)", "Dot", "Keep", "ChannelDecay", "Decay(decayed)"}
