@@ -8,7 +8,7 @@ from torch import Tensor
 from retain import MemoryRule, MemoryState
 from retain.core.shapes import Params
 from retain.core.tokens import Tokens
-from retain.engines import select
+from retain.engines import answered, select, weights_of
 
 
 def written(rule: MemoryRule, fresh: Params, k: Tensor, v: Tensor, rate: float, kept: float = 1.0) -> MemoryState:
@@ -21,12 +21,7 @@ def written(rule: MemoryRule, fresh: Params, k: Tensor, v: Tensor, rate: float, 
 
 def answers(rule: MemoryRule, state: MemoryState, keys: Tensor) -> Tensor:
     """What the memory, which stands still, answers to keys [batch, time, width]."""
-    batch, time = keys.shape[:2]
-    gate = None if rule.retention.gate == "none" else torch.ones(batch, time, 1)
-    still = torch.zeros(batch, time, dtype=torch.bool)
-    wanted = keys.new_zeros(batch, time, 1, 1, next(iter(state.accumulator.values())).shape[-1])
-    tokens = Tokens(k=_one_head(keys), v=wanted, q=keys.unsqueeze(2), lr=torch.zeros(batch, time, 1, 1), retain=gate, write=still)
-    return select(rule).run(rule, tokens, state)[0].squeeze(2)
+    return answered(rule, weights_of(rule, state), keys.unsqueeze(2)).squeeze(2)
 
 
 def nearest(found: Tensor, values: Tensor) -> Tensor:

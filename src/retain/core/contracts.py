@@ -290,3 +290,13 @@ class AbstractLinearLearner(AbstractLearner):
 
 class AbstractPlainLearner(AbstractLinearLearner):
     """A learner without moments that moves by minus the gradient."""
+
+    def accumulate(self, moments: tuple[Params, ...], update: Params, step: Step) -> tuple[Params, ...]:
+        return ()
+
+    def expose(self, moments: tuple[Params, ...], update: Params, step: Step) -> Params:
+        return each(torch.neg, update)
+
+    def response(self, steps: Step, active: Tensor) -> Response:
+        n, lead = active.shape[-1], active.shape[:-1]
+        return Response(-torch.diag_embed(active), active.new_zeros(*lead, n, 0), active.new_zeros(*lead, 0, n), active.new_zeros(*lead, 0, 0))

@@ -16,6 +16,7 @@ from retain.core.tokens import Tokens
 
 from .materialised import Materialised
 from .recurrent import Recurrent
+from .still import folded
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,12 +70,3 @@ def _cuts(rule: MemoryRule, clock: Tensor, lengths: Tensor, time: int) -> tuple[
     token = torch.arange(time)
     begins = ((clock[:, None] + token) % rule.step_every == 0) & (token < lengths[:, None])
     return tuple(sorted({0, time, *begins.any(0).nonzero().flatten().tolist()}))
-
-
-def folded(engine: AbstractEngine, rule: MemoryRule, state: MemoryState) -> MemoryState:
-    """The state with each whole step of the tokens that wait in its accumulator."""
-    if state.pending is None or bool((state.pending.count < rule.step_every).all()):
-        return state
-    waiting = state.pending.tokens
-    waiting = replace(waiting, q=waiting.k[:, :, :, 0])  # nobody hears the answers
-    return engine.run(rule.spread, waiting, replace(state, clock=state.folded, pending=None), state.pending.count)[1]

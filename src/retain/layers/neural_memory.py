@@ -12,12 +12,11 @@ from typing_extensions import Unpack
 
 from retain.core.engine import AbstractEngine
 from retain.core.errors import StateMismatch
-from retain.core.reader import Plain
 from retain.core.rule import MemoryRule
 from retain.core.shapes import Params, Stream, TokenMask
 from retain.core.state import MemoryState
 from retain.core.tokens import Tokens
-from retain.engines import Materialised, Trail, folded, in_steps, select
+from retain.engines import Trail, answered, in_steps, select, weights_of
 from retain.memory import presets
 
 from .gates import Gates
@@ -126,8 +125,7 @@ class NeuralMemory(nn.Module):
 
     def weights(self, state: MemoryState) -> Params:
         """The weights with which the memory would answer now, those of its last whole step: each [batch, heads, ...]."""
-        whole = folded(Materialised(), self.rule, state)
-        return self.rule.retention.read(whole.accumulator, whole.anchor)
+        return weights_of(self.rule, state)
 
     def retrieve(self, x: Stream, weights: Params, tail: Tensor | None = None, *, mask: TokenMask | None = None) -> tuple[Tensor, Tensor | None]:
         r"""What a memory that stands still answers: $M^*(q_t)$, a forward pass without update. Source: Titans equations 15 and 21.
@@ -144,20 +142,12 @@ class NeuralMemory(nn.Module):
         Raises:
             ValueError: Tokens of this memory see each other, so that none can be read by itself.
         """
-        if self.rule.structure.company(weights):
-            raise ValueError(
-                f"{type(self.rule.structure).__name__} reads tokens together with those that read the same memory; it cannot stand still."
-            )
         rows = Rows.of(x, mask, None)
         x_rows = rows.gather(x)
         views = self.projections.views(x_rows, (x_rows, x_rows))
         q, _, _, tail = self.projections(views, tail, rows.lengths)
-        y = self._ask(weights, q.to(next(iter(weights.values())).dtype))
+        y = answered(self.rule, weights, q.to(next(iter(weights.values())).dtype))
         return rows.scatter(self.output(y, views[0])), tail
-
-    def _ask(self, weights: Params, q: Tensor) -> Tensor:
-        """The answers of weights that stand still to queries [batch, time, heads, key]."""
-        return self.rule.structure.read(Plain(weights), q.transpose(1, 2)).transpose(1, 2)
 
     def forward(
         self,
@@ -232,7 +222,7 @@ class NeuralMemory(nn.Module):
         else:
             y, after, surprise = self.engine.run(self.rule, tokens, before, rows.lengths)
         if not write and before.context is None and tokens.q is not None:
-            y = self._ask(self.weights(before), tokens.q)  # whatever the clock would have completed on the way
+            y = answered(self.rule, weights_of(self.rule, before), tokens.q)  # whatever the clock would have completed on the way
         after = replace(after, buffers=buffers) if write else before
         y = rows.scatter(self.output(y, views[0]))
         return y, after, *([rows.scatter(surprise)] if return_surprise else []), *([trail] if return_weights else [])

@@ -11,12 +11,11 @@ from torch import Tensor, nn
 
 from retain.core.engine import AbstractEngine
 from retain.core.errors import StateMismatch
-from retain.core.reader import Plain
 from retain.core.rule import MemoryRule
 from retain.core.shapes import Stream, TokenMask
 from retain.core.state import MemoryState
 from retain.core.tokens import Tokens
-from retain.engines import Materialised, begun, folded, in_shards, select
+from retain.engines import answered, begun, in_shards, select, weights_of
 from retain.memory import presets
 
 from .gates import GateMap, Gates
@@ -215,7 +214,7 @@ class TNTMemory(nn.Module):
         y = part.read(state.global_, q)
         for local, part, memory, projection in zip(self.locals, inner, state.locals, state.projections, strict=True):
             sums = begun(projection, every_row, local.shard, self._no_keys)
-            y = y + part.read(begun(memory, every_row, local.shard, part.start), _read(_KEYS, sums, q))
+            y = y + part.read(begun(memory, every_row, local.shard, part.start), answered(_KEYS, weights_of(_KEYS, sums), q))
         return y
 
     def _no_keys(self, batch: int) -> MemoryState:
@@ -264,16 +263,7 @@ class _Memory(nn.Module):
 
     def read(self, state: MemoryState, q: Tensor) -> Tensor:
         """What the memory answers as it stands to queries [batch, time, heads, key]."""
-        if self.rule.structure.company(state.accumulator):
-            raise ValueError(
-                f"{type(self.rule.structure).__name__} reads tokens together with those that read the same memory; it cannot stand still, as write=False asks."
-            )
-        return _read(self.rule, state, q)
-
-
-def _read(rule: MemoryRule, state: MemoryState, q: Tensor) -> Tensor:
-    weights = rule.retention.expose(folded(Materialised(), rule, state).accumulator)
-    return rule.structure.read(Plain(weights), q.transpose(1, 2)).transpose(1, 2)
+        return answered(self.rule, weights_of(self.rule, state), q)
 
 
 def _gated(tokens: Tokens, gates: Mapping[str, Tensor | None]) -> Tokens:

@@ -309,7 +309,7 @@ def test_a_call_that_does_not_fit_is_refused_with_its_cure() -> None:
             memory(x, other.start(2))
     seeing = layer(rule=_seeing_each_other())
     _, state = seeing(x)
-    with pytest.raises(ValueError, match=r"AttentionMLP reads tokens together .* it cannot stand still, as write=False asks"):
+    with pytest.raises(ValueError, match=r"AttentionMLP reads tokens together .* it cannot stand still"):
         seeing(x, state, write=False)
 
 

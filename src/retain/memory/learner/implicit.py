@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from retain.core.contracts import (
@@ -14,12 +13,8 @@ from retain.core.contracts import (
     AbstractMatrix,
     AbstractPlainLearner,
     AbstractScalarRetention,
-    Response,
 )
 from retain.core.rule import MemoryRule
-from retain.core.shapes import Params
-from retain.core.tokens import Step
-from retain.core.trees import each
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +29,7 @@ class Implicit(AbstractPlainLearner):
         ValueError: From a rule that has another memory or bias, or whose gradients are not those of one association at the newest memory.
 
     Examples:
+        >>> import torch
         >>> from retain.memory.bias import L2
         >>> Implicit().effective(torch.tensor([1.0]), torch.ones(1, 3), L2())
         tensor([0.2500])
@@ -62,13 +58,3 @@ class Implicit(AbstractPlainLearner):
             )
         assert isinstance(bias.single, AbstractAffineBias)
         return lr / (1 + bias.single.slope * lr * k.square().sum(-1))
-
-    def accumulate(self, moments: tuple[Params, ...], update: Params, step: Step) -> tuple[Params, ...]:
-        return ()
-
-    def expose(self, moments: tuple[Params, ...], update: Params, step: Step) -> Params:
-        return each(torch.neg, update)
-
-    def response(self, steps: Step, active: Tensor) -> Response:
-        n, lead = active.shape[-1], active.shape[:-1]
-        return Response(-torch.diag_embed(active), active.new_zeros(*lead, n, 0), active.new_zeros(*lead, 0, n), active.new_zeros(*lead, 0, 0))

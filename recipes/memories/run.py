@@ -1,0 +1,159 @@
+"""Six memories of one size, in one frame: associative recall and needles.
+
+python -m recipes.memories.run --seed 0 --out recipes/memories/seed-0
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from retain.evaluation import MemoryReset, WritesOff, recall
+from retain.tasks import MQAR, Book, Corpus, Distractors, Needle
+from retain.tasks.needle import Kind
+from retain.training import Lesson, Reading, Run, Schedule
+
+from ..evidence import CONSOLE, keep, trained
+
+HELD_OUT = ("asyncio", "email", "http", "idlelib", "lib2to3", "tkinter")
+KINDS: tuple[Kind, ...] = ("passkey", "number", "word")
+PAIRS = (16, 32, 64, 96)
+LENGTHS = (1 << 10, 1 << 11, 1 << 12, 1 << 13)
+GATE_RATES = (1.5e-2, 6e-3, 3e-3)
+"""Of the outer learning of gates: the first with which training stays finite."""
+MEMORIES: dict[str, dict[str, Any]] = {
+    "Moneta": {"preset": "moneta", "rule": {"exposed": "boundary"}},
+    "Yaad": {"preset": "yaad"},
+    "Memora": {"preset": "memora", "rule": {"exposed": "boundary"}},
+    "Titans": {"preset": "titans", "rule": {"update_every": 16}},
+    "TTT-MLP": {"preset": "ttt_mlp"},
+    "DeltaNet": {"preset": "delta_net"},
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Frame:
+    """What all six have in common on a task, and how wide their memories are.
+
+    The perceptron of depth two has ``8 * width ** 2`` weights; DeltaNet's two matrices, each twice as wide, have as many. Its projections have more, which
+    the token-wise halves of the others make up for.
+    """
+
+    width: int
+    model: dict[str, Any]
+    memory: dict[str, Any]
+
+    def model_of(self, name: str) -> dict[str, Any]:
+        """The arguments of ``RetainConfig``."""
+        chosen = MEMORIES[name]
+        matrix = chosen["preset"] == "delta_net"
+        memory = {**self.memory, **chosen, "heads": 2 if matrix else 1, "head_dim": 2 * self.width if matrix else self.width}
+        hidden, conv = self.model["hidden_size"], self.memory["projections"].get("conv", 4)
+        more = 3 * self.width * (4 * hidden + 3 * conv)  # numbers in DeltaNet's projections and convolutions, and not in the others'
+        layers = self.model["num_hidden_layers"]
+        inner = 176 if matrix else 176 + round(more / (3 * hidden * layers))
+        return {**self.model, "intermediate_size": inner, "memory": memory}
+
+
+ASSOCIATIONS = Frame(
+    width=32,
+    model={"block": "lmm", "hidden_size": 64, "num_hidden_layers": 1, "num_attention_heads": 4, "persistent_tokens": 0},
+    memory={"projections": {"start": "recall"}, "output": {"gate": None}},
+)
+NEEDLES = Frame(
+    width=64,
+    model={
+        "block": ["convolution", "convolution", "lmm"],
+        "hidden_size": 64,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 4,
+        "window": 16,
+        "persistent_tokens": 0,
+        "write_cost": 1.0,
+        "write_margin": 2.0,
+    },
+    memory={"gates": {"curve": "hard"}, "projections": {"start": "recall", "conv": 20}, "output": {"gate": None}},
+)
+
+
+def associations(pairs: int) -> MQAR:
+    """So many pairs, 32 blanks, and each key again."""
+    return MQAR(pairs=pairs, vocabulary=256, length=4 * pairs + 32, gap=32)
+
+
+def needle(kind: Kind, length: int, hay: Book) -> Needle:
+    """One needle in source code with two lookalikes in a thousand bytes."""
+    return Needle(kind=kind, length=length, haystack=hay, distractors=Distractors(lookalikes=2.0))
+
+
+def runs_of(name: str, seed: int, hay: Book) -> dict[str, list[Run]]:
+    """The two trainings of a memory, each at the rates of its gates that are tried in turn."""
+    recalling = (
+        Lesson(tasks=(associations(16),), steps=300, promote_at=0.99),
+        Lesson(tasks=tuple(map(associations, PAIRS[:3])), steps=300),
+    )
+    finding = (
+        Lesson(tasks=tuple(needle(kind, 192, hay) for kind in KINDS), steps=150, promote_at=0.97, write_cost=0.1),
+        Lesson(tasks=tuple(needle(kind, length, hay) for kind in KINDS for length in (512, 1024)), steps=150),
+    )
+    how = {"mqar": (ASSOCIATIONS, recalling, 32), "needle": (NEEDLES, finding, 8)}
+    return {
+        task: [
+            Run(model=frame.model_of(name), lessons=lessons, reading=Reading(rows=rows), schedule=Schedule(gate_lr=rate), seed=seed)
+            for rate in GATE_RATES
+        ]
+        for task, (frame, lessons, rows) in how.items()
+    }
+
+
+def main(
+    out: Annotated[Path, typer.Option(help="Folder for the results.")],
+    seed: Annotated[int, typer.Option(help="Of weights and samples.")] = 0,
+    work: Annotated[Path | None, typer.Option(help="Folder for the trainings, which then go on where they stopped.")] = None,
+    only: Annotated[str | None, typer.Option(help="One task: mqar or needle.")] = None,
+) -> None:
+    """Train each memory on each task, and ask it beyond what it was trained on."""
+    begun = time.perf_counter()
+    train, test = Corpus.code().split(held_out=HELD_OUT)
+    hay, held_out = train.book(), test.book()
+    asked = {
+        "mqar": [({"pairs": pairs}, associations(pairs), 64) for pairs in PAIRS],
+        "needle": [({"kind": kind, "length": length}, needle(kind, length, held_out), 32) for kind in KINDS for length in LENGTHS],
+    }
+    with tempfile.TemporaryDirectory() as scratch:
+        for task, cells in asked.items():
+            if only not in (None, task):
+                continue
+            results: dict[str, Any] = {"seed": seed, "memories": {}}
+            for name in MEMORIES:
+                model, about = _steady(runs_of(name, seed, hay)[task], (work or Path(scratch)) / task / name, f"{name}, {task}")
+                rows = []
+                for i, (facts, sampled, count) in enumerate(cells):
+                    first = (seed << 20) + 1000 * i
+                    found = recall(
+                        model, sampled, range(first, first + count), controls=(WritesOff(), MemoryReset()), by="length", batch=8, chunk=512
+                    )
+                    rows += [{**facts, "reading": row.reading, "right": row.exact.right, "asked": row.exact.asked} for row in found.rows()]
+                    CONSOLE.print(" ", name, *facts.values(), *(f"{row.reading} {row.exact}  " for row in found.rows()))
+                results["memories"][name] = {"training": about, "rows": rows}
+                keep(out / f"{task}.json", results, begun)
+
+
+def _steady(runs: list[Run], folder: Path, name: str) -> tuple[Any, dict[str, Any]]:
+    """The trained model. Where training goes astray, it begins anew with the next lower rate of the gates."""
+    for run in runs:
+        rate = run.schedule.gate_lr
+        try:
+            return trained(run, folder / f"{rate:g}", name)
+        except FloatingPointError as astray:
+            CONSOLE.print(f"{name}, gates at {rate:g}: {astray}")
+    raise FloatingPointError(f"{name} went astray at each rate of the gates, {', '.join(f'{run.schedule.gate_lr:g}' for run in runs)}.")
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,44 @@
+"""A memory that stands still: its weights as they are now, and what they answer."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from torch import Tensor
+
+from retain.core.engine import AbstractEngine
+from retain.core.reader import Plain
+from retain.core.rule import MemoryRule
+from retain.core.shapes import Params
+from retain.core.state import MemoryState
+
+from .materialised import Materialised
+
+
+def folded(engine: AbstractEngine, rule: MemoryRule, state: MemoryState) -> MemoryState:
+    """The state with each whole step of the tokens that wait in its accumulator."""
+    if state.pending is None or bool((state.pending.count < rule.step_every).all()):
+        return state
+    waiting = state.pending.tokens
+    waiting = replace(waiting, q=waiting.k[:, :, :, 0])  # nobody hears the answers
+    return engine.run(rule.spread, waiting, replace(state, clock=state.folded, pending=None), state.pending.count)[1]
+
+
+def weights_of(rule: MemoryRule, state: MemoryState) -> Params:
+    """The weights with which the memory would answer now, those of its last whole step: each [batch, heads, ...]."""
+    whole = folded(Materialised(), rule, state)
+    return rule.retention.read(whole.accumulator, whole.anchor)
+
+
+def answered(rule: MemoryRule, weights: Params, q: Tensor) -> Tensor:
+    """The answers of weights that stand still to queries [batch, time, heads, key].
+
+    Raises:
+        ValueError: Tokens of this memory see each other, so that none can be read by itself.
+    """
+    if rule.structure.company(weights):
+        raise ValueError(
+            f"{type(rule.structure).__name__} reads tokens together with those that read the same memory; it cannot stand still. "
+            "Read with write_mask instead, or choose another structure."
+        )
+    return rule.structure.read(Plain(weights), q.transpose(1, 2)).transpose(1, 2)
