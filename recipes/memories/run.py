@@ -27,12 +27,12 @@ LENGTHS = (1 << 10, 1 << 11, 1 << 12, 1 << 13)
 GATE_RATES = (1.5e-2, 6e-3, 3e-3)
 """Of the outer learning of gates: the first with which training stays finite."""
 MEMORIES: dict[str, dict[str, Any]] = {
-    "Moneta": {"preset": "moneta", "rule": {"exposed": "boundary"}},
-    "Yaad": {"preset": "yaad"},
-    "Memora": {"preset": "memora", "rule": {"exposed": "boundary"}},
-    "Titans": {"preset": "titans", "rule": {"update_every": 16}},
-    "TTT-MLP": {"preset": "ttt_mlp"},
-    "DeltaNet": {"preset": "delta_net"},
+    "Moneta": {"preset": "moneta", "rule": {"exposed": "boundary"}, "gates": {"lr": 0.3, "rate": 0.004}},
+    "Yaad": {"preset": "yaad", "rule": {"threshold": 16.0}, "gates": {"lr": 0.3}},
+    "Memora": {"preset": "memora", "rule": {"exposed": "boundary"}, "gates": {"lr": 0.3}},
+    "Titans": {"preset": "titans", "rule": {"update_every": 16}, "gates": {"lr": 0.3}},
+    "TTT-MLP": {"preset": "ttt_mlp", "gates": {"lr": 0.3}},
+    "DeltaNet": {"preset": "delta_net", "gates": {"lr": 0.5}},
 }
 
 
@@ -52,7 +52,8 @@ class Frame:
         """The arguments of ``RetainConfig``."""
         chosen = MEMORIES[name]
         matrix = chosen["preset"] == "delta_net"
-        memory = {**self.memory, **chosen, "heads": 2 if matrix else 1, "head_dim": 2 * self.width if matrix else self.width}
+        gates = {**self.memory.get("gates", {}), **chosen["gates"]}
+        memory = {**self.memory, **chosen, "gates": gates, "heads": 2 if matrix else 1, "head_dim": 2 * self.width if matrix else self.width}
         hidden, conv = self.model["hidden_size"], self.memory["projections"].get("conv", 4)
         more = 3 * self.width * (4 * hidden + 3 * conv)  # numbers in DeltaNet's projections and convolutions, and not in the others'
         layers = self.model["num_hidden_layers"]
@@ -61,7 +62,7 @@ class Frame:
 
 
 ASSOCIATIONS = Frame(
-    width=32,
+    width=64,
     model={"block": "lmm", "hidden_size": 64, "num_hidden_layers": 1, "num_attention_heads": 4, "persistent_tokens": 0},
     memory={"projections": {"start": "recall"}, "output": {"gate": None}},
 )
@@ -95,7 +96,7 @@ def runs_of(name: str, seed: int, hay: Book) -> dict[str, list[Run]]:
     """The two trainings of a memory, each at the rates of its gates that are tried in turn."""
     recalling = (
         Lesson(tasks=(associations(16),), steps=300, promote_at=0.99),
-        Lesson(tasks=tuple(map(associations, PAIRS[:3])), steps=300),
+        Lesson(tasks=tuple(map(associations, PAIRS[:3])), steps=150),
     )
     finding = (
         Lesson(tasks=tuple(needle(kind, 192, hay) for kind in KINDS), steps=150, promote_at=0.97, write_cost=0.1),

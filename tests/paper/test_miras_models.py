@@ -30,6 +30,7 @@ from tests.cases import JUDGE
 from tests.streams import World, run
 from tests.tolerances import assert_near
 
+CONTRAST = 3.0  # how far apart the logarithms of shares start
 CHUNK = 4
 Loss = Callable[[Tensor], Tensor]  # of an error [batch, heads, value], one number for each
 
@@ -143,7 +144,7 @@ def test_memora_learns_in_shares() -> None:
     rule = presets.memora(update_every=1)
     here = stream_of(rule, value=KEY)
     q, k, v, lr, _ = letters(here)
-    kept, outputs, weights = kept_of(here), [], matrices(lambda w: w.softmax(-1), initial_of(here))
+    kept, outputs, weights = kept_of(here), [], matrices(lambda w: (CONTRAST * w).softmax(-1), initial_of(here))
     for t in range(TIME):
         g = gradient_of(lambda r: r.square().sum(-1) / 2, k[:, t], v[:, t], weights)
         raised = {name: like(kept[:, t], w) * (w.log() if w.ndim == 4 else w) - like(lr[:, t], w) * g[name] for name, w in weights.items()}
@@ -224,7 +225,7 @@ def test_a_chunk_of_memora_steps_in_logarithms_and_is_the_recursion_of_softmaxes
     """W_t = softmax(alpha_t log W_{t-1} - eta_t grad l(M_0; k_t, v_t)) at every token of a chunk, of which the first is the lag token of equation 30."""
     rule, here = _shares(CHUNK)
     q, k, v, lr, memory = letters(here)
-    kept, outputs, weights, anchor = kept_of(here), [], memory.softmax(-1), memory
+    kept, outputs, weights, anchor = kept_of(here), [], (CONTRAST * memory).softmax(-1), memory
     for t in range(TIME):
         anchor = weights if t % CHUNK == 0 else anchor
         g = outer(k[:, t], read(k[:, t], anchor) - v[:, t])
@@ -247,7 +248,7 @@ def test_a_chunk_of_memora_behind_its_lag_token_is_one_product_in_logarithms() -
     kept, expected, first = kept_of(here), torch.empty_like(memory), torch.empty_like(memory)
     for b in range(2):
         for h in range(2):
-            begun = memory[b, h].softmax(-1)
+            begun = (CONTRAST * memory[b, h]).softmax(-1)
             g = torch.outer(k[b, 0, h], k[b, 0, h] @ begun - v[b, 0, h])
             first[b, h] = lag = (kept[b, 0, h] * begun.log() - lr[b, 0, h] * g).softmax(-1)
             keys, values = k[b, 1:, h], v[b, 1:, h]

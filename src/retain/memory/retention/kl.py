@@ -19,17 +19,19 @@ class KL(AbstractRetention):
 
     It is the minimiser of $\langle W, g_t \rangle + \tfrac1\eta \mathrm{KL}(W \,\|\, W_{t-1}) + \tfrac1\alpha \sum W \log W$ on the scaled simplex, with
     $\lambda = \tfrac1\alpha / (\tfrac1\alpha + \tfrac1\eta)$ and $\Delta = -g_t / (\tfrac1\alpha + \tfrac1\eta)$. The accumulator holds logarithms up to a constant,
-    which the softmax does not see. Initial weights are taken as such logarithms. Vectors of a memory, such as gains, are no shares; they decay.
-    Source: MIRAS equations 19 to 21 (with $W_{t-1}$ for the printed $W_t$ in the divergence) and, for Memora, 27.
+    which the softmax does not see. Initial weights, times ``contrast``, are taken as such logarithms. Vectors of a memory, such as gains, are no shares;
+    they decay. Source: MIRAS equations 19 to 21 (with $W_{t-1}$ for the printed $W_t$ in the divergence) and, for Memora, 27.
 
     Symbols: ``retain`` is $1 - \lambda_t$, ``total`` $c$.
 
     Args:
         total: $c$, of each simplex.
         over: What sums to ``total``: ``"all"`` entries of a weight tensor, as derived, or each ``"slice"`` along its last axis.
+        contrast: How far apart the logarithms start. Where all shares start nearly equal, all keys look nearly alike to a memory. The paper leaves the start
+            open.
 
     Raises:
-        ValueError: The total is not positive, or ``over`` is unknown.
+        ValueError: The total or the contrast is not positive, or ``over`` is unknown.
 
     Examples:
         >>> import torch
@@ -39,10 +41,13 @@ class KL(AbstractRetention):
 
     total: float = 1.0
     over: Literal["all", "slice"] = "slice"
+    contrast: float = 1.0
 
     def __post_init__(self) -> None:
         if self.total <= 0:
             raise ValueError(f"KL.total must be positive, got {self.total}.")
+        if self.contrast <= 0:
+            raise ValueError(f"KL.contrast must be positive, got {self.contrast}: equal shares cannot tell keys apart.")
         if self.over not in ("all", "slice"):
             raise ValueError(f"KL.over must be 'all' or 'slice', got {self.over!r}.")
 
@@ -53,6 +58,9 @@ class KL(AbstractRetention):
     @property
     def linear(self) -> bool:
         return True
+
+    def start(self, params: Params, lead: int = 2) -> Params:
+        return each_matrix(lambda w: self.contrast * w, lead, params)
 
     def keep(self, accumulator: Params, step: Step) -> Params:
         return decayed(self, accumulator, step)
