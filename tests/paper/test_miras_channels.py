@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Literal
+
 import pytest
 import torch
 from torch import Tensor
 
-from retain import MemoryRule, presets
-from tests.by_hand import KEY, Weights, deep, engines_of, initial_of, letters
+from retain import MemoryRule, bias, learner, presets, retention
+from retain.core.tokens import Step
+from tests.by_hand import KEY, Weights, agree, deep, engines_of, initial_of, letters, outer, read
 from tests.paper.test_miras_models import gradient_of, matrices, norm
 from tests.streams import World, run, world
 from tests.tolerances import assert_near
@@ -95,3 +99,37 @@ def test_memora_by_channel(every: int) -> None:
         w = matrices(lambda z: torch.exp(z) / torch.exp(z).sum(-1, keepdim=True), raised)
         outputs.append(deep(q[:, t], w))
     _agree(here, outputs, w)
+
+
+@pytest.mark.equation("miras", 21)
+@pytest.mark.parametrize("over", ["all", "slice"])
+def test_shares_of_a_sum_let_go_by_channel(over: Literal["all", "slice"]) -> None:
+    """W_t = c softmax(Diag(alpha_t) log W_{t-1} + Delta_t) with c = 3, from logarithms up to a constant; a row for each channel."""
+    source, axes = torch.Generator().manual_seed(0), (-2, -1) if over == "all" else (-1,)
+    z, delta, alpha = (torch.randn(1, *shape, generator=source, dtype=torch.float64) for shape in ((3, 4), (3, 4), (3,)))
+    alpha, gate = alpha.sigmoid(), retention.PerChannel(inner=retention.KL(total=3.0, over=over))
+    w = 3 * z.exp() / z.exp().sum(axes, keepdim=True)
+    accumulator = gate.start({"w": z}, lead=1)
+    for _ in range(3):
+        raised = torch.exp(alpha.unsqueeze(-1) * w.log() + delta)
+        w = 3 * raised / raised.sum(axes, keepdim=True)
+        accumulator = gate.moved(accumulator, {"w": delta}, Step(retain=alpha), lead=1)
+        assert_near(gate.expose(accumulator, lead=1)["w"], w)
+
+
+@pytest.mark.equation("miras", 14)
+def test_associations_learnt_in_turn_have_thresholds_of_their_own() -> None:
+    """W_j = W_{j-1} - eta_j k_j^T clip(k_j W_{j-1} - v_j, delta_j) for each association j of a token, the first of which forgets."""
+    held = bias.Huber(kind="coordinate", threshold=0.7, scaled="by channel")
+    rule = replace(presets.delta_net(), bias=held, retention=retention.Decay(), learner=learner.InTurn())
+    here = world(rule, 0, batch=2, time=LONG, heads=2, key=KEY, value=KEY, pairs=2)
+    q, _, _, _, w = letters(here)
+    alpha, delta, outputs = _given(here.tokens.retain), 0.7 * _given(here.tokens.threshold), []
+    k, v, rates = here.tokens.k, here.tokens.v, here.tokens.lr
+    for t in range(LONG):
+        for j in range(2):
+            r = read(k[:, t, :, j], w) - v[:, t, :, j]
+            step = outer(k[:, t, :, j], r.clamp(-delta[:, t, :, j], delta[:, t, :, j]))
+            w = (alpha[:, t, :, None, None] if j == 0 else 1) * w - rates[:, t, :, j, None, None] * step
+        outputs.append(read(q[:, t], w))
+    agree(here, rule, outputs, w)

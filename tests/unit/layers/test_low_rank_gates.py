@@ -97,6 +97,15 @@ def test_the_cost_of_gates_by_channel_is_their_mean(gates: Gates) -> None:
     assert_near(memory.openness(x), rate.mean((2, 3)) + forgotten.mean((2, 3)))
 
 
+def test_a_step_takes_the_mean_of_what_comes_through_a_waist() -> None:
+    gates = LowRankGates(rank=RANK, pool="mean")
+    rule = replace(presets.memora(update_every=6, gates="channel"), step_every=3)
+    memory, x = _built(gates, rule), torch.randn(1, 12, DIM, dtype=torch.float64)
+    alone = _built(replace(gates, pool="last"), rule)
+    z = torch.logit(1 - _gates(alone, x)["retain"]).unflatten(1, (4, 3)).mean(2)
+    assert_near(_gates(memory, x)["retain"][:, 2::3], 1 - z.sigmoid())
+
+
 def test_gates_of_low_rank_are_refused_where_they_would_do_nothing() -> None:
     with pytest.raises(ValueError, match=r"LowRankGates\.rank must be at least 1, got 0\. For maps of full rank use Gates\(\)"):
         LowRankGates(rank=0)
