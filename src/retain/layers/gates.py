@@ -118,15 +118,15 @@ class Narrow(nn.Module):
     def __init__(self, dim: int, waist: int, width: int) -> None:
         super().__init__()
         self.down = nn.Parameter(torch.randn(waist, dim) * dim**-0.5)
-        self.up = nn.Parameter(torch.randn(width, waist) * _small(dim) * (dim / waist) ** 0.5)
+        self.up = nn.Parameter(_small(torch.randn(width, waist), dim) * (dim / waist) ** 0.5)
 
     def forward(self, x: Tensor) -> Tensor:
         return F.linear(F.linear(x, self.down.to(x)), self.up.to(x))
 
 
-def _small(dim: int) -> float:
-    """How far apart the weights start."""
-    return 0.02 * min(1.0, (64 / dim) ** 0.5)
+def _small(weight: Tensor, dim: int) -> Tensor:
+    """Random numbers as far apart as weights start that read a stream of width ``dim``."""
+    return weight * 0.02 * min(1.0, (64 / dim) ** 0.5)
 
 
 class GateMap(nn.Module):
@@ -159,7 +159,7 @@ class GateMap(nn.Module):
             raise ValueError("LowRankGates are for gates with a number for each channel, and this rule has none; use Gates().")
         self.own = heads * (pairs + thresholds + window)
         straight = {name: width for name, width in self.widths.items() if not (gates.waist and name in self.by_channel)}
-        self.weight = nn.Parameter(torch.randn(heads * sum(straight.values()), dim) * _small(dim))
+        self.weight = nn.Parameter(_small(torch.randn(heads * sum(straight.values()), dim), dim))
         together = 1 if rule.learner.in_turn else pairs * rule.bias.window  # the writes of one step
         lr = gates.lr or 0.5 / (together * (rule.update_every or 64))
         starts = {"lr": gates.logit(lr), "window": math.log(9), "momentum": gates.logit(gates.momentum), "residual": -2.0}
