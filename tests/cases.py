@@ -65,9 +65,11 @@ BIASES: tuple[AbstractBias, ...] = (
     bias.Lp(p=3.0, surrogate="tanh", steepness=10.0),
     *(bias.Huber(kind=kind, threshold=0.7) for kind in ("coordinate", "norm", "mixture")),
     bias.Huber(threshold=0.7, scaled="by token"),
+    bias.Huber(kind="coordinate", threshold=0.7, scaled="by channel"),
     bias.ShiftRobust(radius=0.3),
     bias.Omega(window=3),
     bias.Omega(inner=bias.Huber(threshold=0.7, scaled="by token"), window=2),
+    bias.Omega(inner=bias.Huber(kind="coordinate", threshold=0.7, scaled="by channel"), window=2),
 )
 
 AFFINE: tuple[AbstractBias, ...] = tuple(held for held in BIASES if isinstance(held, AbstractAffineBias))
@@ -90,6 +92,10 @@ RETENTIONS: tuple[AbstractRetention, ...] = (
     *(retention.Bregman(potential=potential) for potential in ("square", "entropy", "sigmoid")),
     retention.Boundary(),
     retention.Boundary(inner=retention.KL()),
+    retention.PerChannel(),
+    retention.PerChannel(inner=retention.Lq(q=1.5, link="exact")),
+    retention.PerChannel(inner=retention.KL()),
+    retention.PerChannel(inner=retention.KL(total=3.0, over="all")),
     retention.FDivergence(),
     retention.FDivergence(f="kl", total=3.0),
 )
@@ -101,6 +107,10 @@ LEARNERS: tuple[AbstractLearner, ...] = (
     *(learner.Momentum(order=order, mix=mix) for order in (1, 2, 3) for mix in ("last", "orders", "surprise")),
     learner.PerTensor(),
     learner.PerTensor(inner=learner.Momentum(order=2, mix="surprise")),
+    learner.PerChannel(),
+    learner.PerChannel(inner=learner.PerTensor(inner=learner.Gradient()), most=1.0),
+    learner.InTurn(inner=learner.PerChannel(inner=learner.Gradient())),
+    learner.Orthogonal(inner=learner.PerChannel(inner=learner.Clamp(norm=0.5))),
     learner.Clamp(norm=0.1),
     learner.Clamp(norm=0.1, kind="soft", inner=learner.Gradient()),
     learner.Orthogonal(),
@@ -158,6 +168,13 @@ PRESETS: dict[str, MemoryRule] = {
 }
 
 
+BY_CHANNEL: dict[str, MemoryRule] = {
+    "moneta by channel": presets.moneta(update_every=4, gates="channel"),
+    "yaad by channel": presets.yaad(update_every=4, gates="channel"),
+    "memora by channel": presets.memora(update_every=4, gates="channel"),
+}
+
+
 @dataclass(frozen=True, kw_only=True)
 class Case:
     """A rule and what the tokens that it reads must look like."""
@@ -171,6 +188,7 @@ class Case:
         return (
             isinstance(self.rule.structure, (structure.NormResidual, structure.ResidualGLU, structure.Module))
             or self.rule.retention.gate == "channel"
+            or self.rule.learner.channel_max > 0
         )
 
     def __repr__(self) -> str:
@@ -230,11 +248,13 @@ CASES: tuple[Case, ...] = (
     *(Case(name=f"delta-{named(rule.retention)}-{named(rule.bias)}-{rule.reads}", rule=rule) for rule in _DELTA),
     *(Case(name="together-" + _said(clocks), rule=_around(structure.AttentionMLP(scale=2.0), **clocks)) for clocks in _TOGETHER),
     *(Case(name=name, rule=rule) for rule, name in {rule: name for name, rule in reversed(PRESETS.items()) if rule not in _DELTA}.items()),
+    *(Case(name=name, rule=rule) for name, rule in BY_CHANNEL.items()),
 )
 
 _KEPT = {"Matrix", "MLP(4,silu)", "GatedMLP(relu)", "NormResidual(MLP)", "NormResidual(GatedMLP)", "Dot", "Keep", "ChannelDecay", "Decay(decayed)"}
 _KEPT |= {"PerTensor(Momentum(2,surprise))", "Orthogonal(Clamp(PerTensor(Momentum),0.5),before)"}
 _KEPT |= {"Momentum(3,surprise)", "Momentum(2,orders)", "delta-ChannelDecay(decayed)-L2-after", "delta-Decay-L2(1.0)-before", "titans"}
+_KEPT |= {"yaad by channel", "PerChannel(KL)", "PerChannel(Momentum)"}
 _KEPT |= {_said(clocks) for clocks in CLOCKS} | {"together-" + _said(clocks) for clocks in _TOGETHER}
 
 # One case for each thing that engines do differently; laws that do not look at the single parts are tried on these.

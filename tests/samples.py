@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from retain import RMS, Anchor, Gates, MemoryRule, NeuralMemory, Output, Projections, learner, presets, retention, structure
-from retain.layers import Polynomial
+from retain.layers import LowRankGates, Polynomial
 
 DIM = 6
 RULES: dict[str, MemoryRule] = {
@@ -38,6 +38,15 @@ LAYERS: dict[str, dict[str, object]] = {
         "rule": replace(RULES["long_steps"], structure=structure.MLP(expansion=0.5)),
         "projections": Projections(values="next", features=Polynomial(degree=2)),
         "gates": Gates(lr=0.2),
+    },
+    "narrow": {
+        "rule": presets.yaad(update_every=4, gates="channel"),
+        "projections": Projections(pairs=2),
+        "gates": LowRankGates(rank=2, lr=0.2),
+    },
+    "narrow_pooled": {
+        "rule": replace(presets.memora(update_every=6, gates="channel"), step_every=3),
+        "gates": LowRankGates(rank=2, lr=0.2, pool="mean"),
     },
     "recall": {"rule": RULES["titans"], "projections": Projections(start="recall"), "output": Output(gate="head")},
 }

@@ -131,8 +131,10 @@ def world(
     initial = {name: w.to(dtype) + 0.3 * normal(*w.shape) for name, w in fresh.items()}
     if rule.learner.scale_max:
         tokens = replace(tokens, scales=gate(*lead, len(initial)))
-    if rule.bias.gate == "token":
-        tokens = replace(tokens, threshold=2 * gate(*lead, pairs))
+    if rule.learner.channel_max:
+        tokens = replace(tokens, channels=rule.learner.channel_max * gate(*lead, key))
+    if rule.bias.gate != "none":
+        tokens = replace(tokens, threshold=2 * gate(*lead, pairs, *([value] if rule.bias.gate == "channel" else [])))
     if rule.bias.window > 1:
         tokens = replace(tokens, share=gate(*lead, rule.bias.window * pairs))
     if rule.anchor.transition == "gated":

@@ -19,11 +19,13 @@ from retain.core.contracts import (
     AbstractLinearLearner,
     AbstractMatrix,
     AbstractReader,
+    AbstractRetention,
     AbstractStructure,
 )
 from retain.core.reader import Plain
 from retain.core.shapes import Params
 from retain.core.tokens import Step
+from retain.core.trees import each
 from retain.engines.factored import DualReader, capture
 from tests import cases
 from tests.cases import BIASES, CASES, LEARNERS, PRESETS, RETENTIONS, STRUCTURES, named
@@ -112,7 +114,8 @@ def _steps(how: AbstractLearner, n: int, seed: int) -> Step:
     momentum = unit(3, n, how.moments, seed=seed + 1) if how.moments else None
     scales, keys = unit(3, n, 1, seed=seed + 5) if how.scale_max else None, normal(3, n, 4, 2, seed=seed + 7)
     curvature = keys.transpose(-1, -2) @ keys if how.curved else None
-    return Step(momentum=momentum, mix=mix, scales=scales, lr=unit(3, n, seed=seed + 6), curvature=curvature)
+    channels = unit(3, n, 2, seed=seed + 8) if how.channel_max else None
+    return Step(momentum=momentum, mix=mix, scales=scales, channels=channels, lr=unit(3, n, seed=seed + 6), curvature=curvature)
 
 
 def _at(steps: Step, j: int) -> Step:
@@ -162,10 +165,22 @@ def test_a_first_step_goes_against_the_gradient(how: AbstractLearner) -> None:
 def test_a_learner_asks_for_its_gates(how: AbstractLearner) -> None:
     zero = {"w": torch.zeros(3, 2, 2)}
     with pytest.raises(ValueError, match=rf"needs a `momentum` gate with {how.moments} entries, got none"):
-        how.accumulate(how.start(zero), zero, Step(scales=torch.ones(3, 1), lr=torch.ones(3)))
+        how.accumulate(how.start(zero), zero, Step(scales=torch.ones(3, 1), channels=torch.ones(3, 2), lr=torch.ones(3)))
     if how.mixed:
         with pytest.raises(ValueError, match=rf"needs a `mix` gate with {how.mixed} entries, got \[3, 9\]"):
-            how.expose((zero,) * how.moments, zero, Step(mix=torch.zeros(3, 9), scales=torch.ones(3, 1), lr=torch.ones(3)))
+            how.expose((zero,) * how.moments, zero, Step(mix=torch.zeros(3, 9), scales=torch.ones(3, 1), channels=torch.ones(3, 2), lr=torch.ones(3)))
+
+
+def test_channels_are_those_of_the_keys_where_both_sides_are_as_wide() -> None:
+    """A row of a square for each channel; a column where rows are as many as something else, and a gain's own numbers."""
+    weights = {"square": normal(3, 2, 2), "out": normal(3, 5, 2), "gain": normal(3, 2)}
+    c = unit(3, 2, seed=1)
+    expected = {"square": c[:, :, None] * weights["square"], "out": c[:, None, :] * weights["out"], "gain": c * weights["gain"]}
+    kept = [gate.keep(weights, Step(retain=c)) for gate in (retention.ChannelDecay(), retention.PerChannel())]
+    learnt = each(torch.neg, learner.PerChannel(inner=learner.Gradient()).expose((), weights, Step(channels=c)))
+    for found in (*kept, learnt):
+        for name, value in expected.items():
+            assert torch.equal(found[name], value)
 
 
 # ---- structure
@@ -272,6 +287,10 @@ def test_a_matrix_is_linear_in_its_weights_and_its_input(net: AbstractMatrix) ->
 # ---- refusals
 
 
+def _kept(gate: AbstractRetention) -> MemoryRule:
+    return replace(presets.titans(), retention=gate)
+
+
 @pytest.mark.parametrize(
     ("make", "cure"),
     [
@@ -282,6 +301,24 @@ def test_a_matrix_is_linear_in_its_weights_and_its_input(net: AbstractMatrix) ->
         (lambda: learner.Momentum(order=0), r"Use learner\.Gradient\(\)"),
         (lambda: structure.NormResidual().init(1, 3, 4), r"equally wide, got 3 and 4"),
         (lambda: retention.ChannelDecay().keep({"w": torch.ones(1, 2, 5)}, Step(retain=torch.ones(1, 3))), r"or retention\.Decay\(\)"),
+        (lambda: learner.PerChannel(most=0.0), r"learner\.PerChannel\.most must be positive, got 0\.0"),
+        (lambda: learner.PerChannel().expose((), {"w": torch.ones(1, 2)}, Step()), r"needs a `channels` gate with each token, got None"),
+        (
+            lambda: learner.PerChannel().expose((), {"w": torch.ones(1, 2, 5)}, Step(channels=torch.ones(1, 3))),
+            r"learner\.PerChannel has 3 channels, but the weight 'w' of one head has shape \[2, 5\], .* or the learner inside by itself\.",
+        ),
+        (
+            lambda: retention.PerChannel().keep({"w": torch.ones(1, 5)}, Step(retain=torch.ones(1, 3))),
+            r"retention\.PerChannel has 3 channels, but the weight 'w' of one head has shape \[5\], .* or the gate inside by itself\.",
+        ),
+        (lambda: _kept(retention.PerChannel(inner=retention.Decay())), r"with a number for each channel that is retention\.ChannelDecay\(\)"),
+        (lambda: _kept(retention.PerChannel(inner=retention.Boundary())), r"at every token, got Boundary\. Give it the gate inside Boundary"),
+        (lambda: _kept(retention.PerChannel(inner=retention.Bregman())), r"such as Lq\(\) or KL\(\); got Bregman\. Use it as it is"),
+        (lambda: _kept(retention.PerChannel(inner=retention.ElasticNet())), r"such as Lq\(\) or KL\(\); got ElasticNet"),
+        (lambda: _kept(retention.PerChannel(inner=retention.PerChannel())), r"such as Lq\(\) or KL\(\); got PerChannel"),
+        (lambda: _kept(retention.Boundary(inner=retention.PerChannel())), r"needs a gate that multiplies .* by one number .* PerChannel does more"),
+        (lambda: presets.moneta(exposed="boundary", gates="channel"), r"exposed='boundary' needs gates='head'.* Use exposed='token'"),
+        (lambda: presets.memora(exposed="boundary", gates="channel"), r"exposed='boundary' needs gates='head'"),
         (lambda: replace(presets.titans(), step_every=0), r"step_every counts tokens"),
         (lambda: replace(presets.titans(), update_every=0), r"None anchors the gradients for ever"),
         (lambda: replace(presets.titans(), update_every=6, step_every=4), r"step_every must divide update_every, got 4 and 6"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Literal
 
 import pytest
 import torch
@@ -10,9 +11,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from retain import bias, learner, presets, retention, structure
-from tests.by_hand import KEY, TIME, VALUE, agree, engines_of, letters, outer, read, stream_of
-from tests.cases import JUDGE
-from tests.streams import run, world
+from retain.core.contracts import AbstractLearner, AbstractRetention
+from tests.by_hand import KEY, TIME, VALUE, agree, engines_of, letters, momentum_of, outer, read, stream_of
+from tests.cases import JUDGE, named
+from tests.streams import World, run, world
 from tests.tolerances import assert_near
 
 
@@ -107,6 +109,26 @@ def test_titans_eq32_and_eq33_memory_with_momentum_and_forgetting(scale: float) 
         error = read(k[:, t], memory) - v[:, t]
         surprise = here.tokens.momentum[:, t, :, :, None] * surprise - 2 * scale * lr[:, t] * outer(k[:, t], error)
         memory = here.tokens.retain[:, t, :, None, None] * memory + surprise
+        outputs.append(read(q[:, t], memory))
+    agree(here, rule, outputs, memory)
+
+
+@pytest.mark.equation("titans", 32)
+@pytest.mark.equation("titans", 33)
+def test_titans_eq32_and_eq33_with_a_rate_and_a_decay_for_each_channel_of_the_values() -> None:
+    """S_t = eta_t S_{t-1} - k_t^T (k_t M_{t-1} - v_t) diag(theta_t), M_t = M_{t-1} diag(1 - alpha_t) + S_t; eta_t is one number a head."""
+    momentum = learner.PerChannel(inner=learner.Momentum())
+    rule = replace(presets.delta_net(), learner=momentum, retention=retention.OuterDecay())
+    here, source = stream_of(rule), torch.Generator().manual_seed(1)
+    channels, columns = (torch.rand(2, TIME, 2, VALUE, generator=source, dtype=torch.float64) for _ in range(2))
+    tokens = replace(here.tokens, channels=channels, retain=torch.cat([torch.ones(2, TIME, 2, KEY, dtype=torch.float64), columns], dim=-1))
+    here = replace(here, tokens=tokens)
+    q, k, v, lr, memory = letters(here)
+    eta, surprise, outputs = momentum_of(here), torch.zeros_like(memory), []
+    for t in range(TIME):
+        theta = lr[:, t] * channels[:, t, :, None, :]
+        surprise = eta[:, t] * surprise - theta * outer(k[:, t], read(k[:, t], memory) - v[:, t])
+        memory = columns[:, t, :, None, :] * memory + surprise
         outputs.append(read(q[:, t], memory))
     agree(here, rule, outputs, memory)
 
@@ -239,6 +261,50 @@ def test_a_decay_for_each_channel_with_one_rate_is_one_decay() -> None:
     by_channel = replace(rule, retention=retention.ChannelDecay())
     for engine in engines_of(by_channel):
         assert_near(run(replace(here, rule=by_channel, tokens=channels), [engine]).y, run(here, [JUDGE]).y)
+
+
+@pytest.mark.parametrize("link", [retention.Lq(), retention.Lq(q=1.5, link="exact"), retention.KL(), retention.KL(total=3.0, over="all")], ids=named)
+def test_a_link_with_one_number_for_all_channels_is_the_link(link: AbstractRetention) -> None:
+    rule = replace(presets.titans(expansion=1.5, update_every=4), retention=link)
+    here = stream_of(rule, value=KEY)
+    assert here.tokens.retain is not None
+    here = replace(here, tokens=replace(here.tokens, retain=here.tokens.retain.clamp(min=0.5)))
+    by_channel = replace(rule, retention=retention.PerChannel(inner=link))
+    channels = replace(here.tokens, retain=_for_each(here.tokens.retain, KEY))
+    _same_stream(here, replace(here, rule=by_channel, tokens=channels))
+
+
+@pytest.mark.parametrize("inner", [learner.Gradient(), learner.Momentum(order=2)], ids=named)
+def test_one_number_for_all_channels_of_an_update_is_a_rate(inner: AbstractLearner) -> None:
+    rule = replace(presets.titans(expansion=1.5, update_every=4), learner=inner)
+    here, share = stream_of(rule, value=KEY), 0.3 + torch.rand(2, TIME, 2, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    slower = replace(here, tokens=replace(here.tokens, lr=share[..., None] * here.tokens.lr))
+    by_channel = replace(rule, learner=learner.PerChannel(inner=inner))
+    _same_stream(slower, replace(here, rule=by_channel, tokens=replace(here.tokens, channels=_for_each(share, KEY))))
+
+
+@pytest.mark.parametrize("window", [1, 3])
+def test_one_threshold_for_all_channels_is_that_of_the_token(window: int) -> None:
+    def held(scaled: Literal["by token", "by channel"]) -> bias.Omega:
+        return bias.Omega(inner=bias.Huber(kind="coordinate", threshold=0.7, scaled=scaled), window=window)
+
+    rule = replace(presets.titans(expansion=1.5, update_every=4), bias=held("by token"))
+    here = stream_of(rule, value=KEY)
+    assert here.tokens.threshold is not None
+    by_channel = replace(here.tokens, threshold=_for_each(here.tokens.threshold, KEY))
+    _same_stream(here, replace(here, rule=replace(rule, bias=held("by channel")), tokens=by_channel))
+
+
+def _for_each(gate: Tensor, channels: int) -> Tensor:
+    return gate[..., None].expand(*gate.shape, channels)
+
+
+def _same_stream(expected: World, here: World) -> None:
+    whole = run(expected, [JUDGE])
+    for engine in engines_of(here.rule):
+        found = run(here, [engine])
+        assert_near(found.y, whole.y, what=f"outputs of {engine}")
+        assert_near(found.surprise, whole.surprise, what=f"surprise of {engine}")
 
 
 @pytest.mark.parametrize("net", [structure.Matrix(), structure.MLP(depth=2, expansion=1.5)], ids=["matrix", "deep"])

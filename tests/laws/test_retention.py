@@ -40,7 +40,7 @@ _TURNS = (retention.KL, retention.Bregman, retention.FDivergence)  # what was be
 
 def _exposes_any(gate: AbstractRetention) -> bool:
     """Whether any weights can be exposed."""
-    gate = gate.inner if isinstance(gate, retention.Boundary) else gate
+    gate = gate.inner if isinstance(gate, (retention.Boundary, retention.PerChannel)) else gate
     smooth = isinstance(gate, retention.ElasticNet) and gate.kind == "smooth"
     return not (smooth or isinstance(gate, _TURNS) or (isinstance(gate, retention.Lq) and gate.link == "norm"))
 

@@ -13,8 +13,10 @@ from retain.core.contracts import AbstractRetention
 from retain.core.trees import each, each_matrix
 from retain.engines import delta, dual, materialised
 from retain.memory.bias import huber
+from retain.memory.learner import per_channel
 from tests.laws import test_reductions as reductions
 from tests.paper import test_miras_biases as biases
+from tests.paper import test_miras_channels as channels
 from tests.paper import test_miras_memory as memory
 from tests.paper import test_miras_models as models
 from tests.paper import test_miras_retention as retentions
@@ -35,15 +37,14 @@ def _as_it_is(self: Any, accumulator: Any, step: Any) -> Any:
 
 def _mistold(right: Function) -> Function:
     def loss(self: Any, y: Tensor, v: Tensor) -> Tensor:
-        delta = self.threshold.unsqueeze(-1)
-        return right(self, y, v) + (delta**2 / 2 * ((y - v).abs() > delta)).sum(-1)
+        return right(self, y, v) + (self.threshold**2 / 2 * ((y - v).abs() > self.threshold)).sum(-1)
 
     return loss
 
 
 def _only_signs(self: Any, y: Tensor, v: Tensor) -> Tensor:
     r = y - v
-    return torch.where(r.norm(dim=-1, keepdim=True) <= self.threshold.unsqueeze(-1), r, r.sign())
+    return torch.where(r.norm(dim=-1, keepdim=True) <= self.threshold, r, r.sign())
 
 
 def _over_columns(self: Any, accumulator: Any, lead: int = 2) -> Any:
@@ -292,4 +293,31 @@ MODELS = (
     ),
 )
 
-FAULTS = (*STEPS, *BIASES, *RETENTIONS, *MODELS)
+CHANNELS = (
+    Fault(
+        "all channels learn at one rate",
+        per_channel,
+        "_scaled",
+        always(lambda update, step: update),
+        miras(24, 26, 27),
+        (partial(channels.test_moneta_by_channel, 4), partial(channels.test_yaad_by_channel, 1), partial(channels.test_memora_by_channel, 4)),
+    ),
+    Fault(
+        "shares forget from logarithms that know no sum",
+        retention.KL,
+        "canonical",
+        always(lambda self, accumulator, lead=2: accumulator),
+        miras(27),
+        (partial(channels.test_memora_by_channel, 1),),
+    ),
+    Fault(
+        "the threshold of a channel is that of another",
+        bias.Huber,
+        "at",
+        lambda right: lambda self, threshold: right(self, threshold.flip(-1)),
+        miras(14, 26),
+        (partial(channels.test_yaad_by_channel, 1),),
+    ),
+)
+
+FAULTS = (*STEPS, *BIASES, *RETENTIONS, *MODELS, *CHANNELS)

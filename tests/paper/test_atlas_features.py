@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from retain import Gates, MemoryRule, NeuralMemory, Projections, load_state, presets, retention, save_state, structure
+from retain import Gates, MemoryRule, NeuralMemory, Projections, learner, load_state, presets, retention, save_state, structure
 from retain.layers import Polynomial
 from retain.models import RetainConfig, RetainForCausalLM
 from retain.models.memory import memory_from
@@ -133,6 +133,7 @@ def test_every_weight_of_a_power_is_learnt_and_none_turns_negative() -> None:
     [
         presets.delta_net(),
         replace(presets.delta_net(), retention=retention.ChannelDecay()),
+        replace(presets.delta_net(), retention=retention.OuterDecay(), learner=learner.PerChannel(inner=learner.Gradient())),
         replace(presets.titans(update_every=4), structure=structure.MLP(expansion=0.5)),
     ],
 )
@@ -176,6 +177,18 @@ def test_a_configuration_names_features(tmp_path: Path) -> None:
         (
             replace(presets.titans(), structure=structure.MLP(), retention=retention.ChannelDecay()),
             "ChannelDecay has 10 channels, but the weight 'w1' of one head",
+        ),
+        (
+            replace(presets.titans(), structure=structure.MLP(), retention=retention.PerChannel()),
+            "retention.PerChannel has 10 channels, but the weight 'w1' of one head",
+        ),
+        (
+            replace(presets.titans(), structure=structure.MLP(), learner=learner.Orthogonal(inner=learner.PerChannel())),
+            "learner.PerChannel has 10 channels, but the weight 'w1' of one head",
+        ),
+        (
+            replace(presets.titans(), structure=structure.MLP(), retention=retention.OuterDecay()),
+            "OuterDecay has 13 numbers for keys and values together, but the weight 'w0' of one head",
         ),
     ],
 )

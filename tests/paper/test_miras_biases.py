@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from retain import bias
+from retain import bias, presets
 from tests.tolerances import assert_near
 
 
@@ -123,11 +124,30 @@ def test_huber_as_a_mixture_takes_the_step_of_one_loss_or_the_other() -> None:
 @pytest.mark.parametrize("kind", ["coordinate", "norm", "mixture"])
 def test_each_token_may_bring_its_threshold(kind: str) -> None:
     y, v, scale = 2 * normal(40, 3), normal(40, 3, seed=1), normal(40, seed=2).abs()
-    held = bias.Huber(kind=kind, threshold=0.8, scaled="by token").at(scale)  # pyright: ignore[reportArgumentType]
+    held = bias.Huber(kind=kind, threshold=0.8, scaled="by token").at(scale[:, None])  # pyright: ignore[reportArgumentType]
     for i in range(40):
         alone = bias.Huber(kind=kind, threshold=0.8 * float(scale[i]))  # pyright: ignore[reportArgumentType]
         assert_near(held.loss(y, v)[i], alone.loss(y[i], v[i]))
         assert_near(held.grad(y, v)[i], alone.grad(y[i], v[i]))
+
+
+@pytest.mark.equation("miras", 14)
+def test_each_channel_of_a_token_may_bring_its_threshold() -> None:
+    y, v, scale = 2 * normal(40, 3), normal(40, 3, seed=1), normal(40, 3, seed=2).abs()
+    held = bias.Huber(kind="coordinate", threshold=0.8, scaled="by channel").at(scale)
+    alone = [[bias.Huber(kind="coordinate", threshold=0.8 * float(scale[i, j])) for j in range(3)] for i in range(40)]
+    of_each = torch.stack([torch.stack([alone[i][j].loss(y[i, j : j + 1], v[i, j : j + 1]) for j in range(3)]) for i in range(40)])
+    assert_near(held.loss(y, v), of_each.sum(-1))
+    assert_near(held.grad(y, v), torch.stack([torch.cat([alone[i][j].grad(y[i, j : j + 1], v[i, j : j + 1]) for j in range(3)]) for i in range(40)]))
+
+
+@pytest.mark.parametrize(("kind", "scaled"), [("coordinate", "by channel"), ("mixture", "by token")])
+def test_a_threshold_of_the_wrong_width_is_asked_for(kind: str, scaled: str) -> None:
+    rule = replace(presets.yaad(), bias=bias.Huber(kind=kind, scaled=scaled))  # pyright: ignore[reportArgumentType]
+    y, many = torch.zeros(5, 3), "a number for each of 3 channels" if scaled == "by channel" else "one number"
+    for width in (0, 2):
+        with pytest.raises(ValueError, match=f"Huber needs a `threshold` gate with each token, {many}, got {width or None}"):
+            rule.loss(y, torch.zeros(5, 3 + width))
 
 
 @pytest.mark.equation("miras", 17)
@@ -153,6 +173,8 @@ def test_the_worst_shift_is_worse_than_any_other() -> None:
         (lambda: bias.Lp(p=0.5), "at least 1, got 0.5"),
         (lambda: bias.Lp(eps=0.0), "must be positive, got 0.0"),
         (lambda: bias.Huber(threshold=0.0), "must be positive, got 0.0"),
+        (lambda: bias.Huber(scaled="by channel"), r"Huber\(kind='mixture'\) compares the norm .* a norm has no channels; scale it 'by token'"),
+        (lambda: bias.Huber(kind="norm", scaled="by channel"), r"Huber\(kind='norm'\) compares the norm .* or use kind='coordinate'\."),
         (lambda: bias.ShiftRobust(radius=-1.0), "must be 0 or more, got -1.0"),
     ],
 )

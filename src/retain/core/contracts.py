@@ -81,8 +81,8 @@ class AbstractBias(ABC):
     """The attentional bias: what the memory is asked to hold."""
 
     @property
-    def gate(self) -> Literal["none", "token"]:
-        """Whether each token brings a ``threshold`` gate."""
+    def gate(self) -> Literal["none", "token", "channel"]:
+        """Whether each token brings a ``threshold`` gate: none, one number, or one a channel of its value."""
         return "none"
 
     @property
@@ -96,7 +96,7 @@ class AbstractBias(ABC):
         return self
 
     def at(self, threshold: Tensor) -> AbstractBias:
-        """The bias for tokens with these thresholds [..., tokens]."""
+        """The bias for tokens with these thresholds [..., tokens, 1 or value]."""
         return self
 
     @abstractmethod
@@ -148,7 +148,7 @@ class AbstractRetention(ABC):
 
     @property
     def linear(self) -> bool:
-        """Whether a step multiplies the accumulator by the gate, if there is one, and adds to it, whatever is exposed."""
+        """Whether a step multiplies the accumulator by one number, the gate, if there is one, and adds to it, whatever is exposed."""
         return False
 
     def start(self, params: Params, lead: int = 2) -> Params:
@@ -165,6 +165,10 @@ class AbstractRetention(ABC):
 
     def expose(self, accumulator: Params, lead: int = 2) -> Params:
         """The weights that an accumulator stands for."""
+        return accumulator
+
+    def canonical(self, accumulator: Params, lead: int = 2) -> Params:
+        """The accumulator as the weights that it exposes say it, where it is these that are let go by the formula; else as it is. See ``KL``."""
         return accumulator
 
     def frozen(self, anchor: Params, lead: int = 2) -> Params | None:
@@ -264,6 +268,11 @@ class AbstractLearner(ABC):
     @property
     def scale_max(self) -> float:
         """The most that a ``scales`` gate, by which the update of each weight is multiplied first of all, may say; 0 if there is none."""
+        return 0.0
+
+    @property
+    def channel_max(self) -> float:
+        """The most that a ``channels`` gate, by which each channel of every update is multiplied first of all, may say; 0 if there is none."""
         return 0.0
 
     @property

@@ -111,7 +111,7 @@ class MemoryRule:
         return replace(self, bias=self.bias.single, learner=self.learner.single)
 
     def loss(self, y: Tensor, targets: Tensor) -> Tensor:
-        """The bias' loss of answers [..., tokens, value] to ``Tokens.targets`` [..., tokens, value or one more]."""
+        """The bias' loss of answers [..., tokens, value] to ``Tokens.targets`` [..., tokens, value and what the threshold adds]."""
         bias, v = self._bias_of(targets, y.shape[-1])
         return bias.loss(y, v)
 
@@ -123,9 +123,11 @@ class MemoryRule:
     def _bias_of(self, targets: Tensor, width: int) -> tuple[AbstractBias, Tensor]:
         if self.bias.gate == "none":
             return self.bias, targets
-        if targets.shape[-1] == width:
-            raise ValueError(f"{type(self.bias).__name__} needs a `threshold` gate with each token, got None.")
-        return self.bias.at(targets[..., -1]), targets[..., :-1]
+        wanted, got = 1 if self.bias.gate == "token" else width, targets.shape[-1] - width
+        if got != wanted:
+            many = "one number" if self.bias.gate == "token" else f"a number for each of {width} channels"
+            raise ValueError(f"{type(self.bias).__name__} needs a `threshold` gate with each token, {many}, got {got or None}.")
+        return self.bias.at(targets[..., width:]), targets[..., :width]
 
     def gradient_point(self, anchor: Params, step: Step, beside: Params | None) -> Params:
         """The weights at which the gradients of a step are taken, given those exposed at the last boundary and those of the other memory."""

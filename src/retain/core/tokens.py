@@ -18,7 +18,7 @@ class StepGates:
 
     Symbols: ``momentum`` is the papers' $\\eta$ (one number an order), ``retain`` their $1 - \\alpha$ (one number, or one a channel), ``mix`` the
     weights of the raw surprise and of each momentum order, ``scales`` what each weight's update is multiplied by, in the alphabetical order of their
-    names, ``residual`` how much of another memory's weights is added where gradients are taken, ``transition`` how far the memory goes towards its newest
+    names, ``channels`` what each channel of every update is multiplied by, ``residual`` how much of another memory's weights is added where gradients are taken, ``transition`` how far the memory goes towards its newest
     weights at a boundary. What a rule does not use is None.
     """
 
@@ -26,6 +26,7 @@ class StepGates:
     mix: Tensor | None = None  # [..., order] or [..., order + 1]
     retain: Tensor | None = None  # [...] or [..., channels]
     scales: Tensor | None = None  # [..., weights]
+    channels: Tensor | None = None  # [..., channels]
     residual: Tensor | None = None  # [...]
     transition: Tensor | None = None  # [...]
 
@@ -55,7 +56,8 @@ class Tokens(StepGates):
         v: Values [batch, time, heads, pairs, value].
         lr: Inner learning rate (theta) [batch, time, heads, pairs].
         q: Queries [batch, time, heads, key]; None in tokens that wait in a state.
-        threshold: What the bias asks of each token beside its value [batch, time, heads, pairs].
+        threshold: What the bias asks of each token beside its value: one number [batch, time, heads, pairs], or one for each channel of the value
+            [batch, time, heads, pairs, value].
         share: What each association counts for in the token's step, whatever its rate [batch, time, heads, pairs]; where the bias has a window, those of
             the token itself come first, then those of the one before it [batch, time, heads, window * pairs]. None means one.
         write: Tokens that are stored. The others are read at, and the clock passes them, but no step is taken for them.
@@ -65,6 +67,7 @@ class Tokens(StepGates):
         mix: Weights of the momentum orders [batch, time, heads, mixed], the raw surprise first where it takes part.
         retain: Share of the memory that is kept [batch, time, heads] or [batch, time, heads, channels].
         scales: What the updates are multiplied by [batch, time, heads, weights].
+        channels: What each channel of the updates is multiplied by [batch, time, heads, channels].
         residual: How much of another memory's weights is added at the gradient point [batch, time, heads].
         transition: How far the memory goes towards its newest weights at a boundary [batch, time, heads].
     """
@@ -73,7 +76,7 @@ class Tokens(StepGates):
     v: Values
     lr: Rates
     q: Queries | None = None
-    threshold: Rates | None = None
+    threshold: Rates | Values | None = None
     share: Float[Tensor, "batch time heads associations"] | None = None
     write: TokenMask | None = None
     visible: Bool[Tensor, "batch time pairs"] | None = None
@@ -112,8 +115,10 @@ class Tokens(StepGates):
 
     @property
     def targets(self) -> Tensor:
-        """What is to be held [batch, time, heads, pairs, value], with the ``threshold`` as one more channel if there is one; see ``MemoryRule.loss``."""
-        return self.v if self.threshold is None else torch.cat([self.v, self.threshold.unsqueeze(-1)], dim=-1)
+        """What is to be held [batch, time, heads, pairs, value], with the ``threshold`` as channels behind it if there is one; see ``MemoryRule.loss``."""
+        if self.threshold is None:
+            return self.v
+        return torch.cat([self.v, self.threshold if self.threshold.ndim == self.v.ndim else self.threshold.unsqueeze(-1)], dim=-1)
 
     @property
     def written(self) -> Tensor:

@@ -27,6 +27,23 @@ def stretch(factor: Tensor, like: Tensor) -> Tensor:
     return factor.reshape(factor.shape + (1,) * (like.ndim - factor.ndim))
 
 
+def by_channel(gate: Tensor, params: Params, part: str, instead: str) -> dict[str, Tensor]:
+    """Each weight times a gate [..., channels] of ``part``, along the first of its axes that is as wide; ``instead`` is what to use where there is none."""
+    return {name: _along(gate, name, w, part, instead) * w for name, w in params.items()}
+
+
+def _along(gate: Tensor, name: str, weight: Tensor, part: str, instead: str) -> Tensor:
+    channels, shape = gate.shape[-1], weight.shape[gate.ndim - 1 :]
+    if len(shape) == 1 and shape[0] == channels:
+        return gate
+    if len(shape) == 2 and channels in shape:
+        return gate.unsqueeze(-1) if shape[0] == channels else gate.unsqueeze(-2)
+    raise ValueError(
+        f"{part} has {channels} channels, but the weight {name!r} of one head has shape {list(shape)}, no axis of which is as wide. Use a matrix "
+        f"or an MLP of depth 1 or 2, or {instead}."
+    )
+
+
 def pick(rows: Tensor, yes: Params, no: Params) -> dict[str, Tensor]:
     """For each row of the batch, ``yes`` where ``rows`` holds and ``no`` elsewhere."""
     return each(lambda a, b: a if a is b else torch.where(stretch(rows, a), a, b), yes, no)

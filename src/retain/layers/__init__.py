@@ -2,6 +2,7 @@
 
 from .features import Polynomial as Polynomial
 from .gates import Gates as Gates
+from .gates import LowRankGates as LowRankGates
 from .neural_memory import NeuralMemory as NeuralMemory
 from .norm import RMS as RMS
 from .output import Output as Output

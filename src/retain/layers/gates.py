@@ -23,6 +23,7 @@ class Gates:
     with the momentum, whose steps add up to $1/(1-\eta)$ of it. Source: Titans section 3.1 (gates as functions of the token).
 
     A bias with a threshold has it multiplied by $2\sigma(z)$, which starts at one; the tokens of a window count for $\sigma(z)$ each, which starts at 0.9.
+    Updates are scaled, weight by weight or channel by channel, by $\sigma(z)$ times the most that the learner allows, which starts at half of it.
 
     Args:
         curve: ``"sigmoid"``, or ``"hard"``, a piecewise linear one that reaches 0 and 1: a memory that can leave a token out altogether. The latter, with
@@ -70,9 +71,62 @@ class Gates:
         """The module, with slow weights of its own, for keys and values of these widths."""
         return GateMap(self, dim, heads, widths, pairs, rule)
 
+    @property
+    def waist(self) -> int:
+        """How wide the map is through which gates of channels come; 0 if they come straight from the stream."""
+        return 0
+
     def logit(self, share: float) -> float:
         """The $z$ at which the curve has the value ``share``."""
         return math.log(share / (1 - share)) if self.curve == "sigmoid" else 6 * share - 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class LowRankGates(Gates):
+    r"""``Gates`` whose numbers for each channel come through a waist: $z = U D\,x + b$ with $D$ of ``rank`` rows, a map for each gate.
+
+    The others are as in ``Gates``, and so are all starts. Source: MIRAS section 5.4 ($d \to k \to d$ with a $k$ of 32 or 64; what lies between the two maps
+    is not stated, and nothing does here).
+
+    Args:
+        rank: $k$.
+
+    Raises:
+        ValueError: ``rank`` is below 1; from ``build``, if the rule has no gate for each channel.
+
+    Examples:
+        >>> from retain.memory import presets
+        >>> LowRankGates(rank=4).build(8, 1, (8, 8), 1, presets.gla()).narrow["retain"].down.shape
+        torch.Size([4, 8])
+    """
+
+    rank: int = 32
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.rank < 1:
+            raise ValueError(f"LowRankGates.rank must be at least 1, got {self.rank}. For maps of full rank use Gates().")
+
+    @property
+    def waist(self) -> int:
+        return self.rank
+
+
+class Narrow(nn.Module):
+    """A linear map through a waist, without a bias. It starts about as small as the weight of all gates does."""
+
+    def __init__(self, dim: int, waist: int, width: int) -> None:
+        super().__init__()
+        self.down = nn.Parameter(torch.randn(waist, dim) * dim**-0.5)
+        self.up = nn.Parameter(_small(torch.randn(width, waist), dim) * (dim / waist) ** 0.5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(F.linear(x, self.down.to(x)), self.up.to(x))
+
+
+def _small(weight: Tensor, dim: int) -> Tensor:
+    """Random numbers as far apart as weights start that read a stream of width ``dim``."""
+    return weight * 0.02 * min(1.0, (64 / dim) ** 0.5)
 
 
 class GateMap(nn.Module):
@@ -83,12 +137,11 @@ class GateMap(nn.Module):
         key_dim, value_dim = widths
         self.gates, self.heads, self.every = gates, heads, rule.step_every
         self.rate = rule.structure.rate_bound(key_dim) if gates.rate is None else gates.rate
-        self.channels = rule.retention.gate in ("channel", "outer")
         retain = {"none": 0, "head": 1, "channel": key_dim, "outer": key_dim + value_dim}[rule.retention.gate]
         scales = len(rule.structure.init(1, key_dim, value_dim)) if rule.learner.scale_max else 0
-        self.scale_max = rule.learner.scale_max
+        self.scale_max, self.channel_max = rule.learner.scale_max, rule.learner.channel_max
         window = rule.bias.window if rule.bias.window > 1 else 0
-        thresholds = pairs if rule.bias.gate == "token" else 0
+        thresholds = {"none": 0, "token": pairs, "channel": pairs * value_dim}[rule.bias.gate]
         self.widths = {  # the order of the rows below; those of what is each token's own come first
             "lr": pairs,
             "threshold": thresholds,
@@ -96,17 +149,23 @@ class GateMap(nn.Module):
             "momentum": rule.learner.moments,
             "mix": rule.learner.mixed,
             "scales": scales,
+            "channels": key_dim if self.channel_max else 0,
             "retain": retain,
             "residual": int(rule.anchor.residual == "weights"),
         }
+        kinds = {"threshold": rule.bias.gate, "channels": "channel", "retain": rule.retention.gate}
+        self.by_channel = {name for name, kind in kinds.items() if self.widths[name] and kind in ("channel", "outer")}
+        if gates.waist and not self.by_channel:
+            raise ValueError("LowRankGates are for gates with a number for each channel, and this rule has none; use Gates().")
         self.own = heads * (pairs + thresholds + window)
-        self.weight = nn.Parameter(torch.randn(heads * sum(self.widths.values()), dim) * 0.02 * min(1.0, (64 / dim) ** 0.5))
+        straight = {name: width for name, width in self.widths.items() if not (gates.waist and name in self.by_channel)}
+        self.weight = nn.Parameter(_small(torch.randn(heads * sum(straight.values()), dim), dim))
         together = 1 if rule.learner.in_turn else pairs * rule.bias.window  # the writes of one step
         lr = gates.lr or 0.5 / (together * (rule.update_every or 64))
-        starts = (gates.logit(lr), 0.0, math.log(9), gates.logit(gates.momentum), 0.0, 0.0, gates.logit(gates.forget / gates.most_forgotten), -2.0)
-        self.bias = nn.Parameter(
-            torch.tensor([start for start, width in zip(starts, self.widths.values(), strict=True) for _ in range(heads * width)])
-        )
+        starts = {"lr": gates.logit(lr), "window": math.log(9), "momentum": gates.logit(gates.momentum), "residual": -2.0}
+        starts["retain"] = gates.logit(gates.forget / gates.most_forgotten)
+        self.bias = nn.Parameter(torch.tensor([starts.get(name, 0.0) for name, width in self.widths.items() for _ in range(heads * width)]))
+        self.narrow = nn.ModuleDict({name: Narrow(dim, gates.waist, heads * self.widths[name]) for name in self.widths if name not in straight})
 
         self.pool = nn.Linear(dim, dim) if gates.pool == "attention" and self.every > 1 else None
         if self.pool is not None:
@@ -119,7 +178,7 @@ class GateMap(nn.Module):
         """Numbers a row that must be remembered in the middle of a step."""
         if self.pool is not None:
             return 2 * self.weight.shape[1]
-        return self.weight.shape[0] - self.own if self.gates.pool == "mean" and self.every > 1 else 0
+        return self.bias.shape[0] - self.own if self.gates.pool == "mean" and self.every > 1 else 0
 
     def forward(
         self, x: Tensor, sums: Tensor | None, clock: Tensor, lengths: Tensor, reach: Tensor | float = 1.0
@@ -136,7 +195,7 @@ class GateMap(nn.Module):
         elif self.pooled:
             rest, sums = self._mean(z[..., own:], sums, clock, lengths)
             z = torch.cat([z[..., :own], rest], dim=-1)
-        raw_lr, threshold, window, momentum, mix, scales, retain, residual = (
+        raw_lr, threshold, window, momentum, mix, scales, channels, retain, residual = (
             part.unflatten(-1, (self.heads, -1)) if part.shape[-1] else None
             for part in z.split([self.heads * w for w in self.widths.values()], dim=-1)
         )
@@ -148,15 +207,18 @@ class GateMap(nn.Module):
         if momentum is not None and self.gates.damped:
             lr = lr * (1 - momentum).prod(-1, keepdim=True)
         kept = None if retain is None else 1 - self.gates.most_forgotten * self._curve(retain)
-        if kept is not None and not self.channels:
+        if kept is not None and "retain" not in self.by_channel:
             kept = kept.squeeze(-1)
         gates = {"lr": lr, "momentum": momentum, "mix": None if mix is None else mix.softmax(-1), "retain": kept}
         if threshold is not None:
+            threshold = threshold.unflatten(-1, (raw_lr.shape[-1], -1)) if "threshold" in self.by_channel else threshold
             gates["threshold"] = 2 * threshold.sigmoid()
         if window is not None:
             gates["share"] = window.sigmoid().repeat_interleave(raw_lr.shape[-1], dim=-1)
         if scales is not None:
             gates["scales"] = self.scale_max * scales.sigmoid()
+        if channels is not None:
+            gates["channels"] = self.channel_max * channels.sigmoid()
         if residual is not None:
             gates["residual"] = residual.squeeze(-1).sigmoid()
         if self.transition is not None:
@@ -174,7 +236,13 @@ class GateMap(nn.Module):
     def _logits(self, x: Tensor) -> Tensor:
         exact = torch.promote_types(x.dtype, torch.float32)
         with torch.autocast(x.device.type, enabled=False):
-            return F.linear(x.to(exact), self.weight.to(exact), self.bias.to(exact))
+            x, weight, bias = (t.to(exact) for t in (x, self.weight, self.bias))
+            return self._joined(x, F.linear(x, weight)) + bias if self.narrow else F.linear(x, weight, bias)
+
+    def _joined(self, x: Tensor, straight: Tensor) -> Tensor:
+        """What comes straight from the stream ``x``, and in its places what comes through a waist."""
+        parts = iter(straight.split([self.heads * width for name, width in self.widths.items() if name not in self.narrow], dim=-1))
+        return torch.cat([self.narrow[name](x) if name in self.narrow else next(parts) for name in self.widths], dim=-1)
 
     def _curve(self, z: Tensor) -> Tensor:
         return torch.sigmoid(z) if self.gates.curve == "sigmoid" else F.hardsigmoid(z)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from retain.core.rule import MemoryRule
 from retain.core.tokens import Step
+from retain.core.trees import by_channel
 from retain.numerics import Activation, activation
 
 from .features import Polynomial
@@ -75,12 +76,15 @@ class Projections:
         width = self.features.width(head_dim)
         try:
             weights = rule.structure.init(1, width, head_dim)
-            if rule.retention.gate == "channel":
-                rule.retention.keep(weights, Step(retain=torch.ones(1, width)))
+            if rule.retention.gate in ("channel", "outer"):
+                numbers = width if rule.retention.gate == "channel" else width + head_dim
+                rule.retention.keep(weights, Step(retain=torch.ones(1, numbers)))
+            if rule.learner.channel_max:
+                by_channel(torch.ones(1, width), weights, "learner.PerChannel", "the learner inside by itself")
         except (ValueError, RuntimeError) as error:
             raise ValueError(
                 f"{self.features} makes keys of width {head_dim} into keys of width {width}, and a memory of this rule does not take them. {error} "
-                "Cure: a structure without a residual around it, such as Matrix() or MLP(), and a retention with one gate a head."
+                "Cure: a structure without a residual around it, such as Matrix() or MLP(), and retention and learner with one number a head."
             ) from error
         return width
 

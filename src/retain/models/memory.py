@@ -9,10 +9,10 @@ from types import ModuleType
 from typing import Any
 
 from retain.core import contracts
-from retain.layers import Gates, NeuralMemory, Output, Projections, features
+from retain.layers import Gates, LowRankGates, NeuralMemory, Output, Projections, features
 from retain.memory import bias, learner, presets, retention, structure
 
-_PARTS: dict[str, type] = {"gates": Gates, "projections": Projections, "output": Output}
+_PARTS: dict[str, type] = {"gates": LowRankGates, "projections": Projections, "output": Output}
 _CHOICES: dict[str, tuple[ModuleType, type]] = {
     "structure": (structure, contracts.AbstractStructure),
     "bias": (bias, contracts.AbstractBias),
@@ -31,7 +31,7 @@ def memory_from(given: Mapping[str, Any], dim: int) -> NeuralMemory:
         given: ``preset``, the name of a preset; ``rule``, its arguments; ``change``, which of its four choices are others, each a part's name, or a
             mapping with the part's ``name`` and its arguments; ``heads``, ``head_dim`` and ``engine`` as in ``NeuralMemory``; ``gates``,
             ``projections`` and ``output``, the arguments of these, where the ``features`` of projections are given like one of the four choices. What is
-            left out has its default.
+            left out has its default. Gates with a ``rank`` are ``LowRankGates``.
         dim: Width of the stream.
 
     Raises:
@@ -56,7 +56,8 @@ def memory_from(given: Mapping[str, Any], dim: int) -> NeuralMemory:
     for name, kind in _PARTS.items():
         _check(f"memory[{name!r}]", given.get(name, {}), tuple(field.name for field in fields(kind)))
         inner = {key: _part(key, part) if key in _CHOICES and part is not None else part for key, part in given.get(name, {}).items()}
-        parts[name] = kind(**inner)
+        chosen: type = Gates if name == "gates" and "rank" not in inner else kind
+        parts[name] = chosen(**inner)
     return NeuralMemory(dim, heads=given.get("heads", 1), head_dim=given.get("head_dim"), rule=rule, engine=given.get("engine", "auto"), **parts)
 
 

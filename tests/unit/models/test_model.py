@@ -11,6 +11,7 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
+from retain.layers import Gates, LowRankGates
 from retain.memory import bias, learner, presets, retention, structure
 from retain.models import RetainForCausalLM
 from retain.models.memory import memory_from, presets_by_name
@@ -142,9 +143,16 @@ def test_a_memory_is_described_by_plain_data() -> None:
     assert {"titans", "delta_net", "ttt_mlp"} <= presets_by_name().keys()
 
 
+def test_gates_with_a_rank_are_of_low_rank() -> None:
+    narrow = memory_from({"preset": "yaad", "rule": {"gates": "channel"}, "gates": {"rank": 4, "lr": 0.1}}, 8)
+    assert narrow.gates.gates == LowRankGates(rank=4, lr=0.1)
+    assert memory_from({"gates": {"lr": 0.1}}, 8).gates.gates == Gates(lr=0.1)
+
+
 @pytest.mark.parametrize(
     ("given", "message"),
     [
+        ({"memory": {"gates": {"rnk": 1}}}, r"memory\['gates'\] has no 'rnk'; it has curve, .*, rank"),
         ({"memory": {"quarks": 1}}, "memory has no 'quarks'"),
         ({"memory": {"preset": "quark"}}, "no preset 'quark'"),
         ({"memory": {"rule": {"quarks": 1}}}, "preset 'titans' has no 'quarks'"),

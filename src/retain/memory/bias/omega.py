@@ -43,7 +43,7 @@ class Omega(AbstractBias):
             raise ValueError(f"Omega(inner=) is the bias of one token, got {type(self.inner).__name__} with a window of {self.inner.window}.")
 
     @property
-    def gate(self) -> Literal["none", "token"]:
+    def gate(self) -> Literal["none", "token", "channel"]:
         return self.inner.gate
 
     @property

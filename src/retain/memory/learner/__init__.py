@@ -7,4 +7,5 @@ from .in_turn import InTurn as InTurn
 from .least_squares import LeastSquares as LeastSquares
 from .momentum import Momentum as Momentum
 from .orthogonal import Orthogonal as Orthogonal
+from .per_channel import PerChannel as PerChannel
 from .per_tensor import PerTensor as PerTensor

@@ -50,6 +50,10 @@ class AbstractWrapper(AbstractLearner):
         return self.inner.scale_max
 
     @property
+    def channel_max(self) -> float:
+        return self.inner.channel_max
+
+    @property
     def rates(self) -> Literal["before", "after"]:
         return self.inner.rates
 

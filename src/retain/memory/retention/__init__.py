@@ -10,3 +10,4 @@ from .keep import Keep as Keep
 from .kl import KL as KL
 from .lq import Lq as Lq
 from .outer_decay import OuterDecay as OuterDecay
+from .per_channel import PerChannel as PerChannel

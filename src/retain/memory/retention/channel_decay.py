@@ -8,6 +8,7 @@ from torch import Tensor
 from retain.core.contracts import AbstractChannelRetention
 from retain.core.shapes import Params
 from retain.core.tokens import Step
+from retain.core.trees import by_channel
 
 from .decay import given
 
@@ -39,20 +40,7 @@ class ChannelDecay(AbstractChannelRetention):
         return "channel"
 
     def keep(self, accumulator: Params, step: Step) -> Params:
-        retain = given(step.retain, self)
-        return {name: _along(name, retain, a) * a for name, a in accumulator.items()}
+        return by_channel(given(step.retain, self), accumulator, "retention.ChannelDecay", "retention.Decay()")
 
     def ratio(self, retain: Tensor | None) -> Tensor:
         return given(retain, self)
-
-
-def _along(name: str, retain: Tensor, weight: Tensor) -> Tensor:
-    channels, shape = retain.shape[-1], weight.shape[retain.ndim - 1 :]
-    if len(shape) == 1 and shape[0] == channels:
-        return retain
-    if len(shape) == 2 and channels in shape:
-        return retain.unsqueeze(-1) if shape[0] == channels else retain.unsqueeze(-2)
-    raise ValueError(
-        f"ChannelDecay has {channels} channels, but the weight {name!r} of one head has shape {list(shape)}, no axis of which is as wide. Use a matrix "
-        "or an MLP of depth 1 or 2, or retention.Decay()."
-    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -69,3 +70,10 @@ class KL(AbstractRetention):
         if self.over == "slice":
             return each_matrix(lambda a: self.total * a.softmax(-1), lead, accumulator)
         return each_matrix(lambda a: self.total * a.flatten(lead).softmax(-1).view(a.shape), lead, accumulator)
+
+    def canonical(self, accumulator: Params, lead: int = 2) -> Params:
+        """The logarithms of the weights."""
+        log = math.log(self.total)
+        if self.over == "slice":
+            return each_matrix(lambda a: log + a.log_softmax(-1), lead, accumulator)
+        return each_matrix(lambda a: log + a.flatten(lead).log_softmax(-1).view(a.shape), lead, accumulator)
