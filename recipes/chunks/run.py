@@ -21,7 +21,7 @@ from ..evidence import CONSOLE, keep, trained
 
 HELD_OUT = ("asyncio", "email", "http", "idlelib", "lib2to3", "tkinter")
 CHUNKS = (1, 4, 16, 64)
-TRAINED, PIECE, LONGEST, TEXTS, UPDATES = 1024, 256, 2048, 16, 160
+TRAINED, PIECE, LONGEST, TEXTS, UPDATES = 1024, 256, 2048, 8, 80
 PLACES = (1, 256, 1024, 2048)
 GATE_RATE = 3e-3
 MEMORIES: dict[str, dict[str, Any]] = {
@@ -55,7 +55,7 @@ def main(
                 run = Run(
                     model=model_of(name, chunk),
                     lessons=(Lesson(tasks=(LanguageModelling(book=hay, length=TRAINED + 1),), steps=UPDATES),),
-                    reading=Reading(rows=16, segment=PIECE),
+                    reading=Reading(rows=8, segment=PIECE),
                     schedule=Schedule(gate_lr=GATE_RATE),
                     seed=seed,
                 )
