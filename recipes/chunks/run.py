@@ -21,21 +21,21 @@ from ..evidence import CONSOLE, keep, trained
 
 HELD_OUT = ("asyncio", "email", "http", "idlelib", "lib2to3", "tkinter")
 CHUNKS = (1, 4, 16, 64)
-TRAINED, PIECE, LONGEST, TEXTS, UPDATES = 1024, 256, 2048, 8, 80
+TRAINED, PIECE, LONGEST, TEXTS, UPDATES = 1024, 256, 2048, 8, 120
 PLACES = (1, 256, 1024, 2048)
 GATE_RATE = 3e-3
 MEMORIES: dict[str, dict[str, Any]] = {
-    "Titans": {"preset": "titans"},
-    "Moneta": {"preset": "moneta", "rule": {"exposed": "boundary"}},
-    "Yaad": {"preset": "yaad"},
-    "Memora": {"preset": "memora", "rule": {"exposed": "boundary"}},
+    "Titans": {"preset": "titans", "gates": {"lr": 0.3}},
+    "Moneta": {"preset": "moneta", "rule": {"exposed": "boundary"}, "gates": {"lr": 0.3, "rate": 0.004}},
+    "Yaad": {"preset": "yaad", "rule": {"threshold": 16.0}, "gates": {"lr": 0.3}},
+    "Memora": {"preset": "memora", "rule": {"exposed": "boundary"}, "gates": {"lr": 0.3}},
 }
 
 
 def model_of(name: str, chunk: int) -> dict[str, Any]:
-    """One LMM block with a memory of width 32, whose gradients are taken at the last of its boundaries, a chunk apart."""
+    """One LMM block with a memory as wide, whose gradients are taken at the last of its boundaries, a chunk apart."""
     chosen = MEMORIES[name]
-    memory = {**chosen, "rule": {**chosen.get("rule", {}), "update_every": chunk}, "projections": {"start": "recall"}, "head_dim": 32}
+    memory = {**chosen, "rule": {**chosen.get("rule", {}), "update_every": chunk}, "projections": {"start": "recall"}, "output": {"gate": None}}
     return {"block": "lmm", "hidden_size": 64, "num_hidden_layers": 1, "num_attention_heads": 4, "persistent_tokens": 0, "memory": memory}
 
 

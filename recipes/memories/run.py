@@ -112,7 +112,7 @@ def main(
         "needle": [({"kind": kind, "length": length}, needle(kind, length), 24) for kind in KINDS for length in LENGTHS],
     }
     with tempfile.TemporaryDirectory() as scratch:
-        for task, cells in asked.items():
+        for (task, cells), by in zip(asked.items(), ("pairs", "kind"), strict=True):
             if only not in (None, task):
                 continue
             results: dict[str, Any] = {"seed": seed, "memories": {}}
@@ -121,9 +121,7 @@ def main(
                 rows = []
                 for i, (facts, sampled, count) in enumerate(cells):
                     first = (seed << 20) + 1000 * i
-                    found = recall(
-                        model, sampled, range(first, first + count), controls=(WritesOff(), MemoryReset()), by="length", batch=8, chunk=512
-                    )
+                    found = recall(model, sampled, range(first, first + count), controls=(WritesOff(), MemoryReset()), by=by, batch=8, chunk=512)
                     rows += [{**facts, "reading": row.reading, "right": row.exact.right, "asked": row.exact.asked} for row in found.rows()]
                     CONSOLE.print(" ", name, *facts.values(), *(f"{row.reading} {row.exact}  " for row in found.rows()))
                 results["memories"][name] = {"training": about, "rows": rows}
