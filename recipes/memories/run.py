@@ -33,7 +33,7 @@ MEMORIES: dict[str, dict[str, Any]] = {
     "TTT-MLP": {"preset": "ttt_mlp"},
     "DeltaNet": {"preset": "delta_net"},
 }
-RATES: dict[str, dict[str, float | None]] = {"mqar": {"Moneta": 0.004}, "needle": {"Moneta": 0.008, "DeltaNet": None}}
+RATES: dict[str, dict[str, float | None]] = {"mqar": {"Moneta": 0.004}, "needle": {"Moneta": 0.004, "DeltaNet": None}}
 """The largest inner rates that are not the usual ones of a task: None, the structure's own bound, for associations, 0.03 for needles."""
 
 
