@@ -57,8 +57,9 @@ def same_place(ours: TNTState, theirs: TNTState) -> None:
 
 
 @every_layer
-@settings(max_examples=5)
+@settings(max_examples=4)
 @given(cuts=st.lists(st.integers(0, 17), max_size=4), seed=st.integers(0, 999))
+@torch.no_grad()
 def test_a_stream_cut_anywhere_is_the_stream(name: str, cuts: list[int], seed: int) -> None:
     memory, x = layer(name), stream(time=17, seed=seed)
     whole, end = memory(x)
@@ -111,8 +112,9 @@ def test_the_future_is_not_seen(name: str) -> None:
 
 
 @every_layer
-@settings(max_examples=3)
+@settings(max_examples=2)
 @given(data=st.data())
+@torch.no_grad()
 def test_padding_anywhere_leaves_no_trace(name: str, data: st.DataObject) -> None:
     memory, x = layer(name), stream(batch=3, time=14)
     mask = torch.tensor([data.draw(st.lists(st.booleans(), min_size=14, max_size=14)) for _ in range(3)])
