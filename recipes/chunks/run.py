@@ -21,7 +21,7 @@ from ..evidence import CONSOLE, keep, trained
 
 HELD_OUT = ("asyncio", "email", "http", "idlelib", "lib2to3", "tkinter")
 CHUNKS = (1, 4, 16, 64)
-TRAINED, PIECE, LONGEST, TEXTS, UPDATES = 1024, 256, 2048, 8, 120
+TRAINED, PIECE, LONGEST, TEXTS, UPDATES = 1024, 128, 2048, 8, 100
 PLACES = (1, 256, 1024, 2048)
 GATE_RATE = 3e-3
 MEMORIES: dict[str, dict[str, Any]] = {
@@ -33,9 +33,15 @@ MEMORIES: dict[str, dict[str, Any]] = {
 
 
 def model_of(name: str, chunk: int) -> dict[str, Any]:
-    """One LMM block with a memory as wide, whose gradients are taken at the last of its boundaries, a chunk apart."""
+    """One LMM block with a memory of width 32, whose gradients are taken at the last of its boundaries, a chunk apart."""
     chosen = MEMORIES[name]
-    memory = {**chosen, "rule": {**chosen.get("rule", {}), "update_every": chunk}, "projections": {"start": "recall"}, "output": {"gate": None}}
+    memory = {
+        **chosen,
+        "rule": {**chosen.get("rule", {}), "update_every": chunk},
+        "projections": {"start": "recall"},
+        "output": {"gate": None},
+        "head_dim": 32,
+    }
     return {"block": "lmm", "hidden_size": 64, "num_hidden_layers": 1, "num_attention_heads": 4, "persistent_tokens": 0, "memory": memory}
 
 
@@ -55,7 +61,7 @@ def main(
                 run = Run(
                     model=model_of(name, chunk),
                     lessons=(Lesson(tasks=(LanguageModelling(book=hay, length=TRAINED + 1),), steps=UPDATES),),
-                    reading=Reading(rows=8, segment=PIECE),
+                    reading=Reading(rows=16, segment=PIECE),
                     schedule=Schedule(gate_lr=GATE_RATE),
                     seed=seed,
                 )
