@@ -27,15 +27,21 @@ def bits(results: list[dict[str, Any]], name: str, chunk: int, reading: str) -> 
     return out
 
 
+def starts(results: list[dict[str, Any]], name: str, chunk: int) -> str:
+    """The shares of the largest rate at which the gates of the seeds started."""
+    cells = [cell for result in results for cell in result["cells"] if (cell["memory"], cell["chunk"]) == (name, chunk)]
+    return "; ".join(sorted({f"{cell['training']['run']['model']['memory']['gates']['lr']:g}" for cell in cells}, reverse=True))
+
+
 def main() -> None:
     """Write the table into README.md and draw chunks.png."""
     results = [json.loads(path.read_text()) for path in sorted(HERE.glob("seed-*/chunks.json"))]
     speeds = {(row["memory"], row["chunk"], row["train"]): row["tokens_per_second"] for row in json.loads((HERE / "speed.json").read_text())["rows"]}
-    lines = [["memory", "chunk", "bits a byte", "writes off", "read, tokens/s", "trained, tokens/s"]]
+    lines = [["memory", "chunk", "gates start at", "bits a byte", "writes off", "read, tokens/s", "trained, tokens/s"]]
     for name in MEMORIES:
         for chunk in CHUNKS:
             found = [spread(bits(results, name, chunk, reading), ".3f") for reading in ("model", "writes off")]
-            lines.append([name, str(chunk), *found, *(f"{speeds[name, chunk, train]:,.0f}" for train in (False, True))])
+            lines.append([name, str(chunk), starts(results, name, chunk), *found, *(f"{speeds[name, chunk, train]:,.0f}" for train in (False, True))])
     table_put(HERE / "README.md", lines)
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     FigureCanvasAgg(figure)

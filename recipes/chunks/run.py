@@ -14,7 +14,8 @@ import torch
 import typer
 
 from retain.evaluation import WritesOff, perplexity
-from retain.tasks import Corpus, LanguageModelling
+from retain.models import RetainForCausalLM
+from retain.tasks import Book, Corpus, LanguageModelling
 from retain.training import Lesson, Reading, Run, Schedule
 
 from ..evidence import CONSOLE, keep, trained
@@ -24,25 +25,45 @@ CHUNKS = (1, 4, 16, 64)
 TRAINED, PIECE, LONGEST, TEXTS, UPDATES = 1024, 128, 2048, 8, 100
 PLACES = (1, 256, 1024, 2048)
 GATE_RATE = 3e-3
+STARTS = (0.3, 0.1, 0.03)
+"""Shares of the largest inner rate at which gates start: the first with which training stays finite."""
 MEMORIES: dict[str, dict[str, Any]] = {
-    "Titans": {"preset": "titans", "gates": {"lr": 0.3}},
-    "Moneta": {"preset": "moneta", "rule": {"exposed": "boundary"}, "gates": {"lr": 0.3, "rate": 0.004}},
-    "Yaad": {"preset": "yaad", "rule": {"threshold": 16.0}, "gates": {"lr": 0.3}},
-    "Memora": {"preset": "memora", "rule": {"exposed": "boundary"}, "gates": {"lr": 0.3}},
+    "Titans": {"preset": "titans"},
+    "Moneta": {"preset": "moneta", "rule": {"exposed": "boundary"}, "gates": {"rate": 0.004}},
+    "Yaad": {"preset": "yaad", "rule": {"threshold": 16.0}},
+    "Memora": {"preset": "memora", "rule": {"exposed": "boundary"}},
 }
 
 
-def model_of(name: str, chunk: int) -> dict[str, Any]:
+def model_of(name: str, chunk: int, start: float = STARTS[0]) -> dict[str, Any]:
     """One LMM block with a memory of width 32, whose gradients are taken at the last of its boundaries, a chunk apart."""
     chosen = MEMORIES[name]
     memory = {
         **chosen,
         "rule": {**chosen.get("rule", {}), "update_every": chunk},
+        "gates": {"rate": 0.015, "lr": start, **chosen.get("gates", {})},
         "projections": {"start": "recall"},
         "output": {"gate": None},
         "head_dim": 32,
     }
     return {"block": "lmm", "hidden_size": 64, "num_hidden_layers": 1, "num_attention_heads": 4, "persistent_tokens": 0, "memory": memory}
+
+
+def steady(name: str, chunk: int, hay: Book, seed: int, folder: Path) -> tuple[RetainForCausalLM, dict[str, Any]]:
+    """The trained model. Where training goes astray, it begins anew with gates that start further shut."""
+    for start in STARTS:
+        run = Run(
+            model=model_of(name, chunk, start),
+            lessons=(Lesson(tasks=(LanguageModelling(book=hay, length=TRAINED + 1),), steps=UPDATES),),
+            reading=Reading(rows=16, segment=PIECE),
+            schedule=Schedule(gate_lr=GATE_RATE),
+            seed=seed,
+        )
+        try:
+            return trained(run, folder / f"{start:g}", f"{name}, chunk {chunk}")
+        except FloatingPointError as astray:
+            CONSOLE.print(f"{name}, chunk {chunk}, gates at {start:g}: {astray}")
+    raise FloatingPointError(f"{name} with a chunk of {chunk} went astray with gates that start at each of {STARTS}.")
 
 
 def main(
@@ -58,14 +79,7 @@ def main(
     with tempfile.TemporaryDirectory() as scratch:
         for chunk in reversed(CHUNKS):
             for name in MEMORIES:
-                run = Run(
-                    model=model_of(name, chunk),
-                    lessons=(Lesson(tasks=(LanguageModelling(book=hay, length=TRAINED + 1),), steps=UPDATES),),
-                    reading=Reading(rows=16, segment=PIECE),
-                    schedule=Schedule(gate_lr=GATE_RATE),
-                    seed=seed,
-                )
-                model, about = trained(run, (work or Path(scratch)) / f"{name}-{chunk}", f"{name}, chunk {chunk}")
+                model, about = steady(name, chunk, hay, seed, (work or Path(scratch)) / f"{name}-{chunk}")
                 bits = perplexity(model, texts, PLACES, controls=(WritesOff(),), chunk=PIECE, title=f"{name}, chunk {chunk}")
                 results["cells"].append({"memory": name, "chunk": chunk, "training": about, "bits": bits.bits, "edges": bits.edges})
                 CONSOLE.print(" ", name, chunk, *(f"{reading} {bits.mean(reading):.3f} " for reading in bits.bits))
