@@ -26,7 +26,7 @@ def main() -> None:
             values = [found[net, name, share] for share in SHARES]
             lines.append([net, name, *(f"{statistics.mean(x):.3f} ({min(x):.2f} - {max(x):.2f})" for x in values)])
     table_put(HERE / "README.md", lines)
-    figure = Figure(figsize=(9, 3.8), layout="constrained")
+    figure = Figure(figsize=(10, 3.8), layout="constrained")
     FigureCanvasAgg(figure)
     for axes, net in zip(figure.subplots(1, 2, sharey=True), STRUCTURES, strict=True):
         for name, colour in zip(BIASES, COLOURS, strict=True):
@@ -38,7 +38,7 @@ def main() -> None:
         axes.set_xlabel("values that are outliers, %")
         axes.set_ylim(0, 1.03)
     figure.axes[0].set_ylabel("keys recalled (band: all streams)")
-    figure.axes[1].legend(frameon=False, fontsize=8)
+    figure.legend(*figure.axes[1].get_legend_handles_labels(), loc="outside right center", frameon=False, fontsize=8)
     figure_kept(HERE / "outliers.png", figure)
 
 
