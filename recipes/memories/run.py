@@ -5,6 +5,7 @@ python -m recipes.memories.run --seed 0 --out recipes/memories/seed-0
 
 from __future__ import annotations
 
+import json
 import tempfile
 import time
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from retain.evaluation import MemoryReset, WritesOff, recall
 from retain.tasks import MQAR, Needle
 from retain.tasks.needle import Kind
 from retain.training import Lesson, Reading, Run, Schedule
+from retain.training.describe import described
 
 from ..evidence import CONSOLE, keep, trained
 
@@ -33,7 +35,7 @@ MEMORIES: dict[str, dict[str, Any]] = {
     "TTT-MLP": {"preset": "ttt_mlp"},
     "DeltaNet": {"preset": "delta_net"},
 }
-RATES: dict[str, dict[str, float | None]] = {"mqar": {"Moneta": 0.004}, "needle": {"Moneta": 0.004, "DeltaNet": None}}
+RATES: dict[str, dict[str, float | None]] = {"mqar": {"Moneta": 0.004}, "needle": {"Moneta": 0.004, "Memora": 0.01, "DeltaNet": None}}
 """The largest inner rates that are not the usual ones of a task: None, the structure's own bound, for associations, 0.03 for needles."""
 
 
@@ -106,7 +108,6 @@ def main(
     only: Annotated[str | None, typer.Option(help="One task: mqar or needle.")] = None,
 ) -> None:
     """Train each memory on each task, and ask it beyond what it was trained on."""
-    begun = time.perf_counter()
     asked = {
         "mqar": [({"pairs": pairs}, associations(pairs), 64) for pairs in PAIRS],
         "needle": [({"kind": kind, "length": length}, needle(kind, length), 24) for kind in KINDS for length in LENGTHS],
@@ -115,9 +116,13 @@ def main(
         for (task, cells), by in zip(asked.items(), ("pairs", "kind"), strict=True):
             if only not in (None, task):
                 continue
-            results: dict[str, Any] = {"seed": seed, "memories": {}}
+            results = _begun_before(out / f"{task}.json", seed)
+            begun = time.perf_counter() - results.get("seconds", 0)
             for name in MEMORIES:
-                model, about = _steady(runs_of(name, seed)[task], (work or Path(scratch)) / task / name, f"{name}, {task}")
+                runs = runs_of(name, seed)[task]
+                if results["memories"].get(name, {}).get("training", {}).get("run") in [json.loads(json.dumps(described(run))) for run in runs]:
+                    continue
+                model, about = _steady(runs, (work or Path(scratch)) / task / name, f"{name}, {task}")
                 rows = []
                 for i, (facts, sampled, count) in enumerate(cells):
                     first = (seed << 20) + 1000 * i
@@ -126,6 +131,11 @@ def main(
                     CONSOLE.print(" ", name, *facts.values(), *(f"{row.reading} {row.exact}  " for row in found.rows()))
                 results["memories"][name] = {"training": about, "rows": rows}
                 keep(out / f"{task}.json", results, begun)
+
+
+def _begun_before(path: Path, seed: int) -> dict[str, Any]:
+    """What an earlier call left: memories whose training is still the same are not trained again."""
+    return json.loads(path.read_text()) if path.exists() else {"seed": seed, "memories": {}}
 
 
 def _steady(runs: list[Run], folder: Path, name: str) -> tuple[Any, dict[str, Any]]:
