@@ -236,6 +236,7 @@ _DELTA = (
         for reads in ("after", "before")
         if (held, reads) in ((bias.L2(), "after"), (bias.L2(scale=1.0), "before"), (bias.Dot(), "after"))
     ),
+    replace(presets.decaying_fast_weights(), retention=retention.OuterDecay(grad_at="decayed"), reads="before"),
 )
 
 _TOGETHER = tuple(

@@ -216,6 +216,14 @@ class AbstractChannelRetention(AbstractRetention):
         """The factors of each step [..., channels]."""
 
 
+class AbstractOuterRetention(AbstractRetention):
+    """Retention that multiplies each entry of a matrix memory by a number of its row and one of its column, and exposes it as it is."""
+
+    @abstractmethod
+    def ratios(self, retain: Tensor | None, rows: int) -> tuple[Tensor, Tensor]:
+        """The factors of each step for the ``rows`` [..., rows], and for the columns [..., columns]."""
+
+
 class Response(NamedTuple):
     """A linear learner over n steps, as matrices: what each step adds to the accumulator, and the moments after the last step."""
 

@@ -14,6 +14,7 @@ from retain.core.contracts import (
     AbstractAffineBias,
     AbstractChannelRetention,
     AbstractMatrix,
+    AbstractOuterRetention,
     AbstractPlainLearner,
     AbstractScalarRetention,
 )
@@ -37,7 +38,8 @@ class Delta(AbstractEngine):
 
     With $e_t = \theta_t (p\, v_t - s\, \lambda_t k_t W_{t-1})$ the memory is $W_t = a_t W_{t-1} + k_t^\top e_t$, and the $e$ of a chunk solve the unit
     triangular system $e_t + \theta_t s \sum_{i<t} (\lambda_t k_t\, a_{i+1..t-1}\, k_i^\top) e_i = \theta_t (p\, v_t - s \lambda_t a_{1..t-1} k_t W_0)$, by
-    forward substitution. Symbols: $s$, $p$ the slope and pull of the bias, $\lambda_t = a_t$ if gradients are taken at the decayed memory, else 1.
+    forward substitution. Columns may decay by numbers of their own where $s = 0$: nothing is solved for then, and each is read with its own shares.
+    Symbols: $s$, $p$ the slope and pull of the bias, $\lambda_t = a_t$ if gradients are taken at the decayed memory, else 1.
     Source: the WY form of DeltaNet and Gated DeltaNet; Titans equation 34.
 
     Args:
@@ -60,7 +62,12 @@ class Delta(AbstractEngine):
             return f"delta needs a bias whose gradient is affine in the prediction; that of {type(rule.bias).__name__} is not."
         if not isinstance(rule.learner, AbstractPlainLearner):
             return f"delta needs plain gradient steps; {type(rule.learner).__name__} has a memory of its own."
-        if not isinstance(rule.retention, (AbstractScalarRetention, AbstractChannelRetention)):
+        if isinstance(rule.retention, AbstractOuterRetention) and rule.bias.slope:
+            return (
+                f"delta solves for all channels of the values at once; {type(rule.retention).__name__} lets each go by a number of its own, and what "
+                f"{type(rule.bias).__name__} writes depends on what is left."
+            )
+        if not isinstance(rule.retention, (AbstractScalarRetention, AbstractChannelRetention, AbstractOuterRetention)):
             return f"delta needs retention that multiplies; {type(rule.retention).__name__} does not."
         return None
 
@@ -102,6 +109,8 @@ class _Chunk(NamedTuple):
     lr: Tensor  # [N, T * P], zero where nothing is written
     ratio: Tensor  # [N, T, A], one where nothing is written
     slant: Tensor  # [N, T, A], what the memory decays by before its surprise is measured
+    columns: Tensor | None = None  # [N, T, value], as ``ratio``, if what is kept differs from column to column
+    column_slant: Tensor | None = None  # [N, T, value], as ``slant``
 
 
 def _inputs(rule: MemoryRule, tokens: Tokens) -> list[tuple[Tensor, int]]:
@@ -109,16 +118,20 @@ def _inputs(rule: MemoryRule, tokens: Tokens) -> list[tuple[Tensor, int]]:
     assert tokens.q is not None
     pairs = tokens.k.shape[3]
     lr, active = shares_of(tokens).squeeze(1), heads_first(tokens.written.unsqueeze(2).expand(*tokens.lr.shape[:3]))
+    retain, columns = None if tokens.retain is None else heads_first(tokens.retain), None
     if isinstance(rule.retention, AbstractScalarRetention):
-        like = heads_first(tokens.lr[..., 0])
-        raw = rule.retention.ratio(None if tokens.retain is None else heads_first(tokens.retain), like).unsqueeze(-1)
+        rows = rule.retention.ratio(retain, heads_first(tokens.lr[..., 0])).unsqueeze(-1)
+    elif isinstance(rule.retention, AbstractChannelRetention):
+        rows = rule.retention.ratio(retain)
     else:
-        assert isinstance(rule.retention, AbstractChannelRetention)
-        assert tokens.retain is not None
-        raw = rule.retention.ratio(heads_first(tokens.retain))
-    slant = raw if rule.retention.grad_at == "decayed" else torch.ones_like(raw)
-    ratio = torch.where(active.unsqueeze(-1), raw, 1.0)
-    return [(heads_first(tokens.q), 1), (cells_first(tokens.k), pairs), (cells_first(tokens.v), pairs), (lr, pairs), (ratio, 1), (slant, 1)]
+        assert isinstance(rule.retention, AbstractOuterRetention)
+        rows, columns = rule.retention.ratios(retain, tokens.k.shape[-1])
+    inputs = [(heads_first(tokens.q), 1), (cells_first(tokens.k), pairs), (cells_first(tokens.v), pairs), (lr, pairs)]
+    for raw in (rows, columns):
+        if raw is not None:
+            slant = raw if rule.retention.grad_at == "decayed" else torch.ones_like(raw)
+            inputs += [(torch.where(active.unsqueeze(-1), raw, 1.0), 1), (slant, 1)]
+    return inputs
 
 
 def _chunks(rule: MemoryRule, size: int, memory: Tensor, *tensors: Tensor) -> tuple[Tensor, ...]:
@@ -128,8 +141,7 @@ def _chunks(rule: MemoryRule, size: int, memory: Tensor, *tensors: Tensor) -> tu
     pairs, full, outputs, losses = whole.k.shape[1] // time, time - time % size, [], []
     stops = [*range(_TOGETHER * size, full, _TOGETHER * size), *([full] if full else []), *([time] if time > full else [])]
     for start, stop in pairwise([0, *stops]):
-        per = (1, pairs, pairs, pairs, 1, 1)
-        chunks = _Chunk(*(x[:, start * n : stop * n].unflatten(1, (-1, min(size, stop - start) * n)) for x, n in zip(whole, per, strict=True)))
+        chunks = _Chunk(*(x[:, start * n : stop * n].unflatten(1, (-1, min(size, stop - start) * n)) for x in tensors for n in (x.shape[1] // time,)))
         y, loss, memory = _solve(rule, memory, chunks, pairs)
         outputs.append(y.flatten(1, 2))
         losses.append(loss.flatten(1, 2))
@@ -140,7 +152,8 @@ def _solve(rule: MemoryRule, memory: Tensor, c: _Chunk, pairs: int) -> tuple[Ten
     """Chunks side by side [N, chunks, ...]. What a chunk wrote is $U - V M$ with $M$ the memory before it, the only thing that goes from one to the next."""
     bias = rule.bias
     assert isinstance(bias, AbstractAffineBias)
-    table = _Decay.of(rule, c, pairs)
+    table = None if rule.retention.gate == "none" else _Decay.of(c.ratio, c.slant, rule.reads, pairs)
+    columns = None if c.columns is None or c.column_slant is None else _Decay.of(c.columns, c.column_slant, rule.reads, pairs)
     slanted = c.k if table is None else c.k * table.slant
     into = slanted if table is None else slanted * table.begun  # times the memory: the predictions, but for what the chunk itself wrote
     among = _gram(slanted, c.k, None if table is None else table.earlier, pairs, pairs, diagonal=-1)
@@ -158,12 +171,26 @@ def _solve(rule: MemoryRule, memory: Tensor, c: _Chunk, pairs: int) -> tuple[Ten
     for i in range(c.k.shape[1]):
         before.append(memory)
         errors.append(wanted[:, i] if taken is None else torch.baddbmm(wanted[:, i], taken[:, i], memory, alpha=-1))
-        memory = torch.baddbmm(memory if table is None else table.kept[:, i] * memory, onto[:, i], errors[-1])
+        left, came = memory if table is None else table.kept[:, i] * memory, errors[-1]
+        if columns is not None:
+            left, came = left * columns.kept[:, i].transpose(-1, -2), came * columns.tail[:, i]
+        memory = torch.baddbmm(left, onto[:, i], came)
     memories, error = torch.stack(before, dim=1), torch.stack(errors, dim=1)
-    loss = bias.loss(into @ memories + among @ error, c.v)
     q = c.q if table is None else c.q * table.at
-    y = q @ memories + _gram(c.q, c.k, None if table is None else table.reach, 1, pairs, diagonal=0 if rule.reads == "after" else -1) @ error
+    near = _gram(c.q, c.k, None if table is None else table.reach, 1, pairs, diagonal=0 if rule.reads == "after" else -1)
+    if columns is None:
+        seen, y = into @ memories + among @ error, q @ memories + near @ error
+    else:
+        seen = columns.slant * (columns.begun * (into @ memories) + _by_column(among, columns.earlier, error, pairs, pairs))
+        y = columns.at * (q @ memories) + _by_column(near, columns.reach, error, 1, pairs)
+    loss = bias.loss(seen, c.v)
     return y, per_token(loss.flatten(0, 1), pairs).unflatten(0, loss.shape[:2]), memory
+
+
+def _by_column(gram: Tensor, decay: Tensor, error: Tensor, left_pairs: int, right_pairs: int) -> Tensor:
+    """Products of ``gram`` [N, chunks, left, right] and errors [N, chunks, right, value], each weighted by what its column keeps between the two tokens."""
+    between = decay.repeat_interleave(left_pairs, dim=-2).repeat_interleave(right_pairs, dim=-1)
+    return (gram.unsqueeze(-3) * between * error.transpose(-1, -2).unsqueeze(-2)).sum(-1).transpose(-1, -2)
 
 
 @dataclass(frozen=True)
@@ -179,17 +206,14 @@ class _Decay:
     kept: Tensor  # [N, chunks, A, 1], over the whole chunk
 
     @classmethod
-    def of(cls, rule: MemoryRule, c: _Chunk, pairs: int) -> _Decay | None:
-        """None where nothing is ever let go."""
-        if rule.retention.gate == "none":
-            return None
-        ratio = c.ratio.transpose(-1, -2)  # [N, chunks, A, T]
+    def of(cls, ratio: Tensor, slant: Tensor, reads: str, pairs: int) -> _Decay:
+        ratio = ratio.transpose(-1, -2)  # [N, chunks, A, T]
         decay = products(ratio)
         start = running(ratio, decay).transpose(-1, -2)
         earlier = F.pad(decay[..., :-1, :], (0, 0, 1, 0))  # the same one token before: strictly lower triangular
         begun = torch.cat([torch.ones_like(start[..., :1, :]), start[..., :-1, :]], dim=-2)
-        reach, at = (decay, start) if rule.reads == "after" else (earlier, begun)
-        slant, cells, tail = (x.repeat_interleave(pairs, dim=-2) for x in (c.slant, begun, decay[..., -1, :].transpose(-1, -2)))
+        reach, at = (decay, start) if reads == "after" else (earlier, begun)
+        slant, cells, tail = (x.repeat_interleave(pairs, dim=-2) for x in (slant, begun, decay[..., -1, :].transpose(-1, -2)))
         return cls(slant, cells, earlier, reach, at, tail, start[..., -1, :].unsqueeze(-1))
 
 

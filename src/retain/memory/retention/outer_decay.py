@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from retain.core.contracts import AbstractRetention
+from torch import Tensor
+
+from retain.core.contracts import AbstractOuterRetention
 from retain.core.shapes import Params
 from retain.core.tokens import Step
 
@@ -13,7 +15,7 @@ from .decay import given
 
 
 @dataclass(frozen=True, kw_only=True)
-class OuterDecay(AbstractRetention):
+class OuterDecay(AbstractOuterRetention):
     r"""$A_t = (a_t b_t^\top) \odot A_{t-1} + \Delta_t$, with $a_t$ over the channels of the keys and $b_t$ over those of the values.
 
     With $a_t = 1$ it is a gate for each output of the memory, $\mathrm{diag}(b_t) M_{t-1}$ in the papers' convention. Symbols: ``retain`` holds $a_t$ and,
@@ -37,6 +39,10 @@ class OuterDecay(AbstractRetention):
     @property
     def gate(self) -> Literal["none", "head", "channel", "outer"]:
         return "outer"
+
+    def ratios(self, retain: Tensor | None, rows: int) -> tuple[Tensor, Tensor]:
+        gate = given(retain, self)
+        return gate[..., :rows], gate[..., rows:]
 
     def keep(self, accumulator: Params, step: Step) -> Params:
         retain, out = given(step.retain, self), {}
