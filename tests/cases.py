@@ -256,7 +256,8 @@ _KEPT = {"Matrix", "MLP(4,silu)", "GatedMLP(relu)", "NormResidual(MLP)", "NormRe
 _KEPT |= {"PerTensor(Momentum(2,surprise))", "Orthogonal(Clamp(PerTensor(Momentum),0.5),before)"}
 _KEPT |= {"Momentum(3,surprise)", "Momentum(2,orders)", "delta-ChannelDecay(decayed)-L2-after", "delta-Decay-L2(1.0)-before", "titans"}
 _KEPT |= {"yaad by channel", "PerChannel(KL)", "PerChannel(Momentum)"}
-_KEPT |= {_said(clocks) for clocks in CLOCKS} | {"together-" + _said(clocks) for clocks in _TOGETHER}
+CLOCKED = {_said(clocks) for clocks in CLOCKS} | {"together-" + _said(clocks) for clocks in _TOGETHER}
+_KEPT |= CLOCKED
 
 # One case for each thing that engines do differently; laws that do not look at the single parts are tried on these.
 CHOSEN: tuple[Case, ...] = tuple(case for case in CASES if case.name in _KEPT)

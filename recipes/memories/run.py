@@ -89,7 +89,7 @@ def runs_of(name: str, seed: int) -> dict[str, list[Run]]:
     )
     finding = (
         Lesson(tasks=tuple(needle(kind, 128) for kind in KINDS), steps=250, promote_at=0.98, write_cost=0.25),
-        Lesson(tasks=tuple(needle(kind, length) for kind in KINDS for length in (256, 384)), steps=80),
+        Lesson(tasks=tuple(needle(kind, length) for kind in KINDS for length in (256, 512)), steps=240),
     )
     how = {"mqar": (ASSOCIATIONS, recalling), "needle": (NEEDLES, finding)}
     return {

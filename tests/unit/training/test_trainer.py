@@ -33,7 +33,7 @@ def _same(one: Path, other: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("stop", [2, 3, 5])
+@pytest.mark.parametrize("stop", [2, 5])
 def test_a_stopped_training_goes_on_to_the_last_bit(kind: str, stop: int, tmp_path: Path) -> None:
     Trainer(run_of(kind), tmp_path / "whole").fit()
     done: list[int] = []
