@@ -30,6 +30,7 @@ LAYERS: dict[str, dict[str, object]] = {
     "memora": {"rule": replace(presets.memora(), update_every=4, step_every=4, reads="before"), "output": Output(gate="head")},
 }
 every_layer = pytest.mark.parametrize("name", LAYERS)
+some_layers = pytest.mark.parametrize("name", ["tnt", "momentum", "of_two_kinds"])  # for what takes long
 
 
 def layer(name: str = "tnt", **changes: object) -> TNTMemory:
@@ -56,7 +57,7 @@ def same_place(ours: TNTState, theirs: TNTState) -> None:
 # ---- one stream, any calls
 
 
-@every_layer
+@some_layers
 @settings(max_examples=4)
 @given(cuts=st.lists(st.integers(0, 17), max_size=4), seed=st.integers(0, 999))
 @torch.no_grad()
@@ -111,7 +112,7 @@ def test_the_future_is_not_seen(name: str) -> None:
 # ---- rows of their own
 
 
-@every_layer
+@some_layers
 @settings(max_examples=2)
 @given(data=st.data())
 @torch.no_grad()
