@@ -79,8 +79,8 @@ def main() -> None:
     left.set_title("MQAR", loc="left", fontsize=11)
     left.set_xlabel("pairs (trained on 16, 32 and 64)")
     left.set_ylabel("right answers (band: all seeds)")
-    right.set_title("Needles of three kinds in source code", loc="left", fontsize=11)
-    right.set_xlabel("bytes (trained on 192 to 1,024)")
+    right.set_title("Needles of three kinds", loc="left", fontsize=11)
+    right.set_xlabel("bytes (trained on 128 to 512)")
     right.legend(frameon=False, fontsize=8)
     figure_kept(HERE / "memories.png", figure)
 
