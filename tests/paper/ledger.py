@@ -1,6 +1,6 @@
 """The ledger of equations: what each is, what realises it, and which tests would fail if that were wrong.
 
-``python -m tests.paper.ledger`` writes ``docs/equations.md`` from ``equations.json`` and the marks of the tests.
+``python -m tests.paper.ledger`` writes ``docs/equations.md`` from ``equations/*.json`` and the marks of the tests.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ COUNTS = {"titans": 35, "miras": 32}
 TITLES = {
     "titans": "Titans: Learning to Memorize at Test Time (arXiv:2501.00663v1)",
     "miras": "MIRAS: It's All Connected: A Journey Through Test-Time Memorization, Attentional Bias, Retention, and Online Optimization (arXiv:2504.13173v1)",
+    "nested_learning": "Nested Learning: The Illusion of Deep Learning Architecture (arXiv:2512.24695v1)",
     "atlas": "ATLAS: Learning to Optimally Memorize the Context at Test Time (arXiv:2505.23735v1)",
     "tnt": "TNT: Improving Chunkwise Training for Test-Time Memorization (arXiv:2511.07343v1)",
     "ttt": "TTT: Learning to (Learn at Test Time): RNNs with Expressive Hidden States (arXiv:2407.04620)",
@@ -61,7 +62,10 @@ class Mark:
 
 
 def entries() -> list[Entry]:
-    return [Entry(**fields) for fields in json.loads((Path(__file__).parent / "equations.json").read_text(encoding="utf-8"))]
+    """Those of each paper, by number."""
+    folder = Path(__file__).parent / "equations"
+    found = [Entry(**fields) for path in folder.glob("*.json") for fields in json.loads(path.read_text(encoding="utf-8"))]
+    return sorted(found, key=lambda entry: (list(TITLES).index(entry.paper), entry.number))
 
 
 def marks() -> list[Mark]:

@@ -1,0 +1,105 @@
+"""What the optimizers have in common: one pure step, run in place on parameters here, and differentiably on a memory's weights in Continuum Memory."""
+
+from __future__ import annotations
+
+import inspect
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+State = dict[str, Tensor]
+
+
+class AbstractOptimizer(torch.optim.Optimizer, ABC):
+    """An optimizer whose meaning is ``begin`` and ``advance``: pure, differentiable functions of one weight.
+
+    A subclass names its options with their defaults as arguments of ``__init__``, and hands them on::
+
+        def __init__(self, params, lr=1e-3, alpha=0.9):
+            super().__init__(params, lr=lr, alpha=alpha)
+
+    Args:
+        params: Parameters, named parameters, or groups of them with options of their own.
+        options: The options of groups that have none of their own.
+
+    Raises:
+        ValueError: An option makes no sense; the message names it.
+    """
+
+    def __init__(self, params: Iterable[Any], **options: Any) -> None:
+        self.check(options)
+        super().__init__(params, options)
+
+    @classmethod
+    def options(cls, **given: Any) -> dict[str, Any]:
+        """All options, those that are not given at their defaults.
+
+        Raises:
+            ValueError: There is no such option, or it makes no sense.
+        """
+        known = {name: part.default for name, part in list(inspect.signature(cls).parameters.items())[1:]}
+        unknown = sorted(set(given) - set(known))
+        if unknown:
+            raise ValueError(f"{cls.__name__} has no option {', '.join(map(repr, unknown))}; it has {', '.join(known)}.")
+        complete = {**known, **given}
+        cls.check(complete)
+        return complete
+
+    @classmethod
+    def check(cls, options: Mapping[str, Any]) -> None:
+        """Refuse options that make no sense.
+
+        Raises:
+            ValueError: The message names the option, what was got, and what is expected.
+        """
+        lr = options["lr"]
+        if not isinstance(lr, Tensor) and not lr >= 0:
+            raise ValueError(f"{cls.__name__}.lr must be at least 0, got {lr!r}.")
+
+    @classmethod
+    def begin(cls, weight: Tensor, options: Mapping[str, Any], lead: int = 0) -> State:
+        """What is kept for a weight before its first step; the first ``lead`` axes of all tensors count weights that know nothing of each other."""
+        return {}
+
+    @classmethod
+    @abstractmethod
+    def advance(cls, weight: Tensor, gradient: Tensor, state: State, options: Mapping[str, Any], lead: int = 0) -> tuple[Tensor, State]:
+        """The weight after a step, and what is kept. Nothing is changed in place, and gradients flow through all of it."""
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        self.check({**self.defaults, **{name: value for name, value in param_group.items() if name in self.defaults}})
+        super().add_param_group(param_group)
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Move every parameter that has a gradient.
+
+        Args:
+            closure: Computes the loss and its gradients anew, and returns the loss.
+
+        Returns:
+            What the closure returned.
+
+        Raises:
+            RuntimeError: A gradient is sparse.
+        """
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            for weight in group["params"]:
+                if weight.grad is not None:
+                    self._move(weight, weight.grad, group)
+        return loss
+
+    def _move(self, weight: Tensor, gradient: Tensor, group: dict[str, Any]) -> None:
+        if gradient.is_sparse:
+            raise RuntimeError(f"{type(self).__name__} needs dense gradients, got a sparse one; make its layer with sparse=False.")
+        kept = self.state[weight] or self.begin(weight, group)
+        after, new = self.advance(weight, gradient, kept, group)
+        weight.copy_(after)
+        self.state[weight] = new
