@@ -26,9 +26,9 @@ PAPER = {
 
 
 def shares(results: list[dict[str, Any]], name: str, reading: str, **facts: Any) -> list[float]:
-    """The share of right answers, one for each seed."""
+    """The share of right answers, one for each seed whose training went well."""
     out = []
-    for result in results:
+    for result in steady(results, name):
         rows = [
             row for row in result["memories"][name]["rows"] if row["reading"] == reading and all(row[fact] == value for fact, value in facts.items())
         ]
@@ -36,10 +36,17 @@ def shares(results: list[dict[str, Any]], name: str, reading: str, **facts: Any)
     return out
 
 
+def steady(results: list[dict[str, Any]], name: str) -> list[dict[str, Any]]:
+    """Those in which the memory's training did not go astray at each rate."""
+    return [result for result in results if "astray" not in result["memories"][name]]
+
+
 def how(results: list[dict[str, Any]], name: str) -> tuple[str, str, str]:
     """Parameters, the rates of the gates, and the seconds of training."""
-    found = [result["memories"][name]["training"] for result in results]
+    found = [result["memories"][name]["training"] for result in steady(results, name)]
+    lost = len(results) - len(found)
     rates = sorted({f"{about['run']['schedule']['gate_lr']:g}" for about in found}, reverse=True)
+    rates += [f"none of them, {lost} of {len(results)} seeds"] if lost else []
     return f"{found[0]['parameters']:,}", "; ".join(rates), spread([about["seconds"] for about in found], ".0f")
 
 

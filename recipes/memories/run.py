@@ -122,7 +122,12 @@ def main(
                 runs = runs_of(name, seed)[task]
                 if results["memories"].get(name, {}).get("training", {}).get("run") in [json.loads(json.dumps(described(run))) for run in runs]:
                     continue
-                model, about = _steady(runs, (work or Path(scratch)) / task / name, f"{name}, {task}")
+                try:
+                    model, about = _steady(runs, (work or Path(scratch)) / task / name, f"{name}, {task}")
+                except FloatingPointError as astray:
+                    results["memories"][name] = {"training": {"run": described(runs[-1])}, "astray": str(astray), "rows": []}
+                    keep(out / f"{task}.json", results, begun)
+                    continue
                 rows = []
                 for i, (facts, sampled, count) in enumerate(cells):
                     first = (seed << 20) + 1000 * i

@@ -36,8 +36,8 @@ _TOGETHER = 32  # chunks whose systems are solved side by side
 class Delta(AbstractEngine):
     r"""Runs linear memories with ``update_every=1``, many tokens at once, and nothing is approximated.
 
-    With $e_t = \theta_t (p\, v_t - s\, \lambda_t k_t W_{t-1})$ the memory is $W_t = a_t W_{t-1} + k_t^\top e_t$, and the $e$ of a chunk solve the unit
-    triangular system $e_t + \theta_t s \sum_{i<t} (\lambda_t k_t\, a_{i+1..t-1}\, k_i^\top) e_i = \theta_t (p\, v_t - s \lambda_t a_{1..t-1} k_t W_0)$, by
+    With $r_t = p\, v_t - s\, \lambda_t k_t W_{t-1}$ the memory is $W_t = a_t W_{t-1} + k_t^\top \theta_t r_t$, and the $r$ of a chunk solve the unit
+    triangular system $r_t + s \sum_{i<t} (\lambda_t k_t\, a_{i+1..t-1}\, k_i^\top)\, \theta_i r_i = p\, v_t - s \lambda_t a_{1..t-1} k_t W_0$, by
     forward substitution. Columns may decay by numbers of their own where $s = 0$: nothing is solved for then, and each is read with its own shares.
     Symbols: $s$, $p$ the slope and pull of the bias, $\lambda_t = a_t$ if gradients are taken at the decayed memory, else 1.
     Source: the WY form of DeltaNet and Gated DeltaNet; Titans equation 34.
@@ -157,29 +157,29 @@ def _solve(rule: MemoryRule, memory: Tensor, c: _Chunk, pairs: int) -> tuple[Ten
     slanted = c.k if table is None else c.k * table.slant
     into = slanted if table is None else slanted * table.begun  # times the memory: the predictions, but for what the chunk itself wrote
     among = _gram(slanted, c.k, None if table is None else table.earlier, pairs, pairs, diagonal=-1)
-    rates, taken = c.lr.unsqueeze(-2), None
-    if bias.slope:
+    rates, taken, wanted = c.lr.unsqueeze(-1), None, bias.pull * c.v
+    if bias.slope:  # the surprises themselves are solved for, before their rates
         eye = torch.eye(among.shape[-1], dtype=among.dtype, device=among.device)
-        system = eye + bias.slope * c.lr.unsqueeze(-1) * among
-        solved = torch.linalg.solve_triangular(system, eye.expand_as(among), upper=False, unitriangular=True) * rates
-        wanted, taken = (bias.pull * solved) @ c.v, (bias.slope * solved) @ into
-    else:
-        wanted = bias.pull * c.lr.unsqueeze(-1) * c.v
+        system = eye + bias.slope * among * c.lr.unsqueeze(-2)
+        solved = torch.linalg.solve_triangular(system, eye.expand_as(among), upper=False, unitriangular=True)
+        wanted, taken = solved @ wanted, (bias.slope * solved) @ into
 
     onto = (c.k if table is None else c.k * table.tail).transpose(-1, -2)
-    before, errors = [], []
+    before, surprises = [], []
     for i in range(c.k.shape[1]):
         before.append(memory)
-        errors.append(wanted[:, i] if taken is None else torch.baddbmm(wanted[:, i], taken[:, i], memory, alpha=-1))
-        left, came = memory if table is None else table.kept[:, i] * memory, errors[-1]
+        surprises.append(wanted[:, i] if taken is None else torch.baddbmm(wanted[:, i], taken[:, i], memory, alpha=-1))
+        left, came = memory if table is None else table.kept[:, i] * memory, rates[:, i] * surprises[-1]
         if columns is not None:
             left, came = left * columns.kept[:, i].transpose(-1, -2), came * columns.tail[:, i]
         memory = torch.baddbmm(left, onto[:, i], came)
-    memories, error = torch.stack(before, dim=1), torch.stack(errors, dim=1)
+    memories, surprise = torch.stack(before, dim=1), torch.stack(surprises, dim=1)
+    error = rates * surprise
     q = c.q if table is None else c.q * table.at
     near = _gram(c.q, c.k, None if table is None else table.reach, 1, pairs, diagonal=0 if rule.reads == "after" else -1)
     if columns is None:
-        seen, y = into @ memories + among @ error, q @ memories + near @ error
+        seen = (bias.pull * c.v - surprise) / bias.slope if bias.slope else into @ memories + among @ error
+        y = q @ memories + near @ error
     else:
         seen = columns.slant * (columns.begun * (into @ memories) + _by_column(among, columns.earlier, error, pairs, pairs))
         y = columns.at * (q @ memories) + _by_column(near, columns.reach, error, 1, pairs)
