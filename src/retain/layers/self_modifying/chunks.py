@@ -19,7 +19,7 @@ from retain.numerics import Layout, unit
 from retain.numerics.rank_one import Erasing, Stretch
 
 from .bank import Bank, Weights
-from .rule import Circuit, Views, in_every_row, part
+from .rule import Circuit, SelfModifyingRule, Views, in_every_row, part
 
 
 def in_chunks(circuit: Circuit, views: Views, state: MemoryState, lengths: Tensor) -> tuple[Tensor, MemoryState]:
@@ -137,19 +137,27 @@ def _segment(
     if tokens.q is not None:
         made["q"] = tokens.q
     k, v, q = vector("k"), vector("v"), vector("q")
-    shared = rule.targets == "shared"
-    z, hidden, answers = bank.read(anchor, k if shared else torch.cat([k, v], dim=1), len(bank.names))
-    targets = {"numbers": v.mean(-1, keepdim=True).unsqueeze(1), "vectors": v.unsqueeze(1)}
-    errors = {}
-    for group, said in answers.items():
-        target = targets[group] if shared else said[:, :, time:]
-        errors[group] = said[:, :, :time] - target if rule.objective == "l2" else -target.expand_as(said[:, :, :time])
+    own = rule.targets == "self-generated"
+    z, hidden, answers = bank.read(anchor, torch.cat([k, v], dim=1) if own else k, len(bank.names))
+    said, own_values = ({group: units[:, :, at] for group, units in answers.items()} for at in (slice(time), slice(time, None)))
+    targets = own_values if own else _shared(v)
+    errors = {group: _error(rule, units, targets[group]) for group, units in said.items()}
     z, hidden = (None if units is None else units[:, :, :time] for units in (z, hidden))
     errors = bank.errors(anchor, z, errors)
     steps = Stretch.of(gate("eta"), gate("alpha") if rule.decay else None, tokens.momentum, tokens.active)
     erasing = Erasing.of(k, steps) if rule.update == "dgd" else None
     weights, moments = bank.write(weights, moments, (k, hidden), errors, steps, erasing)
     return weights, moments, q
+
+
+def _shared(v: Tensor) -> dict[str, Tensor]:
+    """What all memories are held to, if it is the same for all: values [N, n, width], or one number of each."""
+    return {"numbers": v.mean(-1, keepdim=True).unsqueeze(1), "vectors": v.unsqueeze(1)}
+
+
+def _error(rule: SelfModifyingRule, answer: Tensor, target: Tensor) -> Tensor:
+    """The gradient of the objective at the answers; what flows into the targets is for the outer gradient alone."""
+    return answer - target if rule.objective == "l2" else -target.expand_as(answer)
 
 
 def _answers(circuit: Circuit, weights: list[Params], queries: list[Tensor]) -> Tensor:

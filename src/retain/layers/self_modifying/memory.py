@@ -109,8 +109,8 @@ class SelfModifyingMemory(nn.Module):
 
     def start(self, batch: int) -> MemoryState:
         """The state before the first token of ``batch`` streams: the learnt first memories in every row, in float32 or better."""
-        weights = {path: w for name in self.adaptive for path, w in whole({name: part(self.initial, name)}).items()}
-        weights = in_every_row(weights, batch)
+        memories = self._memories
+        weights = in_every_row(whole({name: memories[name] for name in self.adaptive}), batch)
         moments = () if self.rule.momentum is None else (each(torch.zeros_like, weights),)
         buffers = {} if self.conv is None else {"tail": self.conv.weight.new_zeros(batch, self.conv.width - 1, self.dim)}
         return MemoryState(anchor=weights, accumulator=weights, moments=moments, clock=torch.zeros(batch, dtype=torch.long), buffers=buffers)
@@ -168,8 +168,14 @@ class SelfModifyingMemory(nn.Module):
 
     def circuit(self) -> Circuit:
         """What is run, with the slow weights as they are now."""
-        still = {name: part(self.initial, name) for name in NAMES if name not in self.adaptive and part(self.initial, name)}
+        still = {name: weights for name, weights in self._memories.items() if name not in self.adaptive}
         return Circuit(rule=self.rule, rates=self.rates, structures=self.structures, written=self.adaptive, still=still, biases=dict(self.biases.items()))
+
+    @property
+    def _memories(self) -> dict[str, dict[str, Tensor]]:
+        """First weights of each memory there is, by name."""
+        initial = dict(self.initial.items())
+        return {name: weights for name in NAMES if (weights := part(initial, name))}
 
     def _views(self, x: Tensor, write: Tensor | None) -> Views:
         exact = torch.promote_types(next(iter(self.initial.values())).dtype, torch.float32)

@@ -38,7 +38,7 @@ class SelfModifyingRule:
         update: ``"dgd"``, delta gradient descent, or ``"gd"``, which has $\alpha_t I$ for the factor.
         decay: Whether there is an $\alpha$; else it is one.
         momentum: Where $\mu_t$, made from the token by slow weights, starts; None for none.
-        objective: ``"l2"`` or ``"dot"``, $\ell = -\langle M(k), v \rangle$.
+        objective: ``"l2"`` or ``"dot"``, $\ell = -\langle M(k), v \rangle$, which only the factor holds back: for matrices, as in equation 92.
         targets: ``"self-generated"``, $\hat v_\square$, or ``"shared"``: the value $v_t$ for all, equations 80 and 81; single numbers are held to its mean.
         chunk: Tokens between two boundaries of the memory that is read for the output.
         projection_chunk: The same for all other memories; None for ``chunk``.

@@ -27,7 +27,7 @@ class ResidualMLP(AbstractStructure):
 
     Examples:
         >>> from retain.core.reader import Plain
-        >>> net = ResidualMLP(expansion=2.0)
+        >>> net = ResidualMLP()
         >>> weights = net.init(heads=1, key_dim=4, value_dim=4)
         >>> [tuple(w.shape) for w in weights.values()]
         [(1, 4, 8), (1, 8, 4)]
@@ -35,7 +35,7 @@ class ResidualMLP(AbstractStructure):
         tensor([[[1., 1., 1., 1.]]])
     """
 
-    expansion: float = 1.0
+    expansion: float = 2.0
     activation: Activation = "gelu"
 
     def __post_init__(self) -> None:
