@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from retain.core.shapes import Params
-from retain.core.trees import each
 from retain.memory.structure import Matrix, ResidualMLP
 from retain.numerics import pulled_back, twice_differentiable
 from retain.numerics.rank_one import Erasing, Stretch
@@ -74,9 +73,7 @@ class Bank:
 
     def where(self, taken: Tensor, yes: Weights, no: Weights) -> dict[str, Tensor]:
         """For each memory ``yes`` where the mask [N, memories] holds and ``no`` elsewhere."""
-        return {
-            layer: torch.where(taken[:, first:last, None, None], yes[layer], no[layer]) for layer, (first, last, _) in self._layers.items()
-        }
+        return {layer: torch.where(taken[:, first:last, None, None], yes[layer], no[layer]) for layer, (first, last, _) in self._layers.items()}
 
     def read(self, weights: Weights, x: Tensor, stop: int) -> tuple[Tensor | None, Tensor, dict[str, Tensor]]:
         """What the first ``stop`` memories answer to tokens [N, n, width]: by group [N, memories, n, 1 or width]; and before it their hidden units, before
@@ -104,7 +101,13 @@ class Bank:
         return {"inner": pulled_back(self.structure.activation)(torch.cat(back, dim=1), z), **errors}
 
     def write(
-        self, weights: Weights, moments: Weights | None, inputs: tuple[Tensor, Tensor], errors: Mapping[str, Tensor], steps: Stretch, erasing: Erasing | None
+        self,
+        weights: Weights,
+        moments: Weights | None,
+        inputs: tuple[Tensor, Tensor],
+        errors: Mapping[str, Tensor],
+        steps: Stretch,
+        erasing: Erasing | None,
     ) -> tuple[dict[str, Tensor], dict[str, Tensor] | None]:
         """Weights and moments behind steps with these keys and hidden units, and errors of each tensor of weights."""
         keys, hidden = inputs

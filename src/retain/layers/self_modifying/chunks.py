@@ -118,9 +118,7 @@ def _still(circuit: Circuit, name: str, batch: int) -> Params:
     return each(lambda w: w.flatten(0, 1), in_every_row(circuit.still[name], batch))
 
 
-def _segment(
-    circuit: Circuit, bank: Bank, tokens: _Grid, state: tuple[Weights, Weights, Weights | None]
-) -> tuple[Weights, Weights | None, Tensor]:
+def _segment(circuit: Circuit, bank: Bank, tokens: _Grid, state: tuple[Weights, Weights, Weights | None]) -> tuple[Weights, Weights | None, Tensor]:
     """Weights and moments behind tokens between two boundaries, and their queries. Before them are the weights that all is made with, those that are
     moved, and their moments.
     """

@@ -169,7 +169,9 @@ class SelfModifyingMemory(nn.Module):
     def circuit(self) -> Circuit:
         """What is run, with the slow weights as they are now."""
         still = {name: weights for name, weights in self._memories.items() if name not in self.adaptive}
-        return Circuit(rule=self.rule, rates=self.rates, structures=self.structures, written=self.adaptive, still=still, biases=dict(self.biases.items()))
+        return Circuit(
+            rule=self.rule, rates=self.rates, structures=self.structures, written=self.adaptive, still=still, biases=dict(self.biases.items())
+        )
 
     @property
     def _memories(self) -> dict[str, dict[str, Tensor]]:

@@ -10,7 +10,7 @@ from torch import Tensor
 from retain.core.reader import Plain
 from retain.core.shapes import Params
 from retain.core.state import MemoryState
-from retain.core.trees import each, pick, stretch
+from retain.core.trees import pick, stretch
 from retain.numerics import unit
 
 from .rule import NUMBERS, Circuit, Views, in_every_row, part
@@ -92,4 +92,3 @@ def _choose(rows: Tensor, yes: MemoryState, no: MemoryState) -> MemoryState:
     moments = tuple(pick(rows_there, *pair) for pair in zip(yes.moments, no.moments, strict=True))
     kept = {name: pick(rows_there, getattr(yes, name), getattr(no, name)) for name in ("anchor", "accumulator")}
     return replace(yes, **kept, moments=moments, clock=torch.where(rows.cpu(), yes.clock, no.clock))
-

@@ -116,7 +116,9 @@ class Rates:
         if self.eta is not None and not 0 < self.eta < self.eta_max:
             raise ValueError(f"Rates.eta must start strictly between 0 and eta_max={self.eta_max}, got {self.eta}: no bias puts it there.")
         if not 0 < self.alpha < 1:
-            raise ValueError(f"Rates.alpha must start strictly between 0 and 1, got {self.alpha}. To forget nothing use SelfModifyingRule(decay=False).")
+            raise ValueError(
+                f"Rates.alpha must start strictly between 0 and 1, got {self.alpha}. To forget nothing use SelfModifyingRule(decay=False)."
+            )
 
     def start(self, name: str, rule: SelfModifyingRule) -> float:
         r"""The bias $b$ with which a gate begins."""
