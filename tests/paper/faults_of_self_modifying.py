@@ -61,7 +61,7 @@ def _written_first(right: Function) -> Function:
 
 
 def _at_the_newest(right: Function) -> Function:
-    return lambda circuit, bank, tokens, state: right(circuit, bank, tokens, (state[1], *state[1:]))
+    return lambda circuit, bank, tokens, anchor, moved: right(circuit, bank, tokens, moved[0], moved)
 
 
 def _at_the_start(right: Function) -> Function:

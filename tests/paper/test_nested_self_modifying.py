@@ -367,8 +367,9 @@ def one_matrix(rule: SelfModifyingRule, x: Tensor) -> tuple[Tensor, list[Tensor]
 def test_a_matrix_that_descends_on_the_dot_product(chunk: int) -> None:
     """M_t = M_{t-1} (alpha_t I - eta_t k_t k_t^T) + eta_t v_hat_t k_t^T."""
     found, (m,), k, v, eta, alpha = one_matrix(SelfModifyingRule(chunk=chunk, objective="dot"), stream())
+    frozen = m
     for t in range(LONG):
-        frozen = m if t % chunk == 0 else frozen  # pyright: ignore[reportPossiblyUnbound]
+        frozen = m if t % chunk == 0 else frozen
         m = m @ (alpha[t] * torch.eye(WIDTH) - eta[t] * torch.outer(k[t], k[t])) + eta[t] * torch.outer(frozen @ v[t], k[t])
     assert_near(found, m, EXACT)
 
@@ -378,8 +379,9 @@ def test_a_matrix_that_descends_on_the_dot_product(chunk: int) -> None:
 def test_a_matrix_that_descends_on_half_the_squared_error(chunk: int) -> None:
     """M_t = M_{t-1} (alpha_t I - eta_t k_t k_t^T) - eta_t (M_xi k_t - v_hat_t) k_t^T."""
     found, (m,), k, v, eta, alpha = one_matrix(SelfModifyingRule(chunk=chunk), stream())
+    frozen = m
     for t in range(LONG):
-        frozen = m if t % chunk == 0 else frozen  # pyright: ignore[reportPossiblyUnbound]
+        frozen = m if t % chunk == 0 else frozen
         error = frozen @ k[t] - frozen @ v[t]
         m = m @ (alpha[t] * torch.eye(WIDTH) - eta[t] * torch.outer(k[t], k[t])) - eta[t] * torch.outer(error, k[t])
     assert_near(found, m, EXACT)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from itertools import pairwise
 
 import pytest
@@ -14,6 +15,7 @@ from torch import Tensor
 from retain import MemoryState, Output
 from retain.core.errors import StateMismatch
 from retain.layers import Rates, SelfModifyingMemory, SelfModifyingRule
+from retain.layers.self_modifying.chunks import in_chunks
 from retain.layers.self_modifying.recurrent import token_by_token
 from retain.memory.structure import Matrix, ResidualMLP
 from retain.numerics.rank_one import Erasing, Stretch
@@ -95,6 +97,20 @@ def test_chunks_are_tokens_one_by_one_and_so_are_all_gradients(name: str) -> Non
         assert_near(y, expected, EXACT, "outputs")
         same_place(state, end)
         for path, slope in others.items():
+            assert_near(slopes[path], slope, EXACT, path)
+
+
+@every_layer
+def test_what_is_computed_again_changes_nothing(name: str) -> None:
+    found = []
+    for passage in (0, 1, 2):
+        memory = layer(name)
+        memory.way = partial(in_chunks, passage=passage)
+        found.append(lesson(memory, stream(time=TIME)))
+    for y, state, slopes in found[1:]:
+        assert_near(y, found[0][0], EXACT, "outputs")
+        same_place(state, found[0][1])
+        for path, slope in found[0][2].items():
             assert_near(slopes[path], slope, EXACT, path)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -101,23 +101,19 @@ class Bank:
         return {"inner": pulled_back(self.structure.activation)(torch.cat(back, dim=1), z), **errors}
 
     def write(
-        self,
-        weights: Weights,
-        moments: Weights | None,
-        inputs: tuple[Tensor, Tensor],
-        errors: Mapping[str, Tensor],
-        steps: Stretch,
-        erasing: Erasing | None,
-    ) -> tuple[dict[str, Tensor], dict[str, Tensor] | None]:
-        """Weights and moments behind steps with these keys and hidden units, and errors of each tensor of weights."""
-        keys, hidden = inputs
-        after, lingering = {}, {}
+        self, moved: Sequence[Weights], inputs: tuple[Tensor, Tensor], errors: Mapping[str, Tensor], steps: Stretch, erasing: Erasing | None
+    ) -> list[Weights]:
+        """Weights, and moments if there are any, behind steps with these keys and hidden units, and errors of each tensor of weights."""
+        after: list[dict[str, Tensor]] = [{} for _ in moved]
         for layer, (first, last, _) in self._layers.items():
-            moment = None if moments is None else moments[layer]
+            weight, moment = moved[0][layer], moved[1][layer] if moved[1:] else None
             reads_keys = layer == "inner" or isinstance(self.structure, Matrix)
             if reads_keys and erasing is not None:
-                after[layer], lingering[layer] = erasing.add(weights[layer], moment, errors[layer])
+                new = erasing.add(weight, moment, errors[layer])
             else:
-                units = keys.unsqueeze(1) if reads_keys else hidden[:, first:last]
-                after[layer], lingering[layer] = steps.add(weights[layer], moment, units, errors[layer])
-        return after, None if moments is None else lingering
+                units = inputs[0].unsqueeze(1) if reads_keys else inputs[1][:, first:last]
+                new = steps.add(weight, moment, units, errors[layer])
+            after[0][layer] = new[0]
+            if new[1] is not None:
+                after[1][layer] = new[1]
+        return [*after]

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby, pairwise
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -15,14 +16,14 @@ from retain.core.reader import Plain
 from retain.core.shapes import Params
 from retain.core.state import MemoryState
 from retain.core.trees import each
-from retain.numerics import Layout, unit
+from retain.numerics import Layout, recompute, unit
 from retain.numerics.rank_one import Erasing, Stretch
 
 from .bank import Bank, Weights
 from .rule import Circuit, SelfModifyingRule, Views, in_every_row, part
 
 
-def in_chunks(circuit: Circuit, views: Views, state: MemoryState, lengths: Tensor) -> tuple[Tensor, MemoryState]:
+def in_chunks(circuit: Circuit, views: Views, state: MemoryState, lengths: Tensor, passage: int = 16) -> tuple[Tensor, MemoryState]:
     """What ``token_by_token`` gives, many tokens at once.
 
     Everything that a token brings is made at weights that stand still until the next boundary. So a chunk is two readings of all memories, one of its
@@ -33,6 +34,7 @@ def in_chunks(circuit: Circuit, views: Views, state: MemoryState, lengths: Tenso
         views: The tokens.
         state: Where each row stands.
         lengths: How many of the tokens each row has [batch], on the host; those behind are answered with zero.
+        passage: Chunks whose intermediate results are computed again in the backward pass, together; 0 keeps everything.
     """
     time, heads = views.x.shape[1:3]
     if not lengths.any():
@@ -43,30 +45,30 @@ def in_chunks(circuit: Circuit, views: Views, state: MemoryState, lengths: Tenso
     first = int(layout.offset.min())
     grid = _Grid.of(circuit, views, layout)
     bank = Bank(circuit.structures[0], circuit.written)
-    weights, anchor = bank.gather(state.accumulator), bank.gather(state.anchor)
-    moments = bank.gather(state.moments[0]) if state.moments else None
-    bounds = {first, layout.cells, *(cell for size in sizes.values() for cell in range(first - first % size + size, layout.cells, size))}
-    answering, queries = [], []
-    for start, stop in pairwise(sorted(bounds)):
-        answering.append(bank.alone("memory", anchor) if "memory" in bank.names else _still(circuit, "memory", state.batch))
-        weights, moments, q = _segment(circuit, bank, grid.part(start, stop), (anchor, weights, moments))
-        queries.append(q)
-        ended = (layout.offset < stop) & (stop <= layout.end)
-        over = {name: ended if stop % size == 0 else torch.zeros_like(ended) for name, size in sizes.items()}
-        if all(bool(rows.all()) for rows in over.values()):
-            anchor = weights
-        elif any(bool(rows.any()) for rows in over.values()):
-            turned = torch.stack([over["memory" if name == "memory" else "projections"] for name in bank.names], dim=1)
-            anchor = bank.where(turned.repeat_interleave(heads, dim=0).to(views.x.device), weights, anchor)
-    y = _answers(circuit, answering, queries).unflatten(0, (-1, heads)).transpose(1, 2)
-    after = replace(
-        state,
-        accumulator=bank.scatter(weights, heads),
-        anchor=bank.scatter(anchor, heads),
-        moments=() if moments is None else (bank.scatter(moments, heads),),
-        clock=state.clock + lengths,
-    )
-    return layout.take(F.pad(y, (0, 0, 0, 0, first, 0)), time), after
+    held: list[Weights] = [bank.gather(params) for params in (state.anchor, state.accumulator, *state.moments)]
+    bounds = sorted({first, layout.cells, *(cell for size in sizes.values() for cell in range(first - first % size + size, layout.cells, size))})
+    many = passage if passage and torch.is_grad_enabled() else len(bounds)
+    layers, outputs = tuple(held[0]), []
+    for i in range(0, len(bounds) - 1, many):
+        cuts = bounds[i : i + many + 1]
+        here = grid.part(cuts[0], cuts[-1])
+
+        def run(*tensors: Any, cuts: list[int] = cuts, here: _Grid = here) -> tuple[Tensor, ...]:
+            given = iter(tensors)
+            before: list[Weights] = [{layer: next(given) for layer in layers} for _ in range(2 + len(state.moments))]
+            y, after = _passage(circuit, bank, layout, cuts, here.with_tensors(given), before)
+            return y, *(w for weights in after for w in weights.values())
+
+        again = recompute if cuts[-1] < bounds[-1] else lambda function, *tensors: function(*tensors)
+        y, *after = again(run, *(w for weights in held for w in weights.values()), *here.tensors())
+        held = [dict(zip(layers, after[j : j + len(layers)], strict=True)) for j in range(0, len(after), len(layers))]
+        outputs.append(y)
+    y = torch.cat(outputs, dim=1)
+    if "memory" in circuit.still:
+        y = circuit.structure("memory").read(Plain(_still(circuit, "memory", state.batch)), y)
+    anchor, weights, *moments = (bank.scatter(part, heads) for part in held)
+    after = replace(state, accumulator=weights, anchor=anchor, moments=tuple(moments), clock=state.clock + lengths)
+    return layout.take(F.pad(y.unflatten(0, (-1, heads)).transpose(1, 2), (0, 0, 0, 0, first, 0)), time), after
 
 
 @dataclass(frozen=True)
@@ -112,17 +114,47 @@ class _Grid:
         still = {name: said[:, start:stop] for name, said in self.still.items()}
         return _Grid(self.x[:, start:stop], q, momentum, active, still, self.biases)
 
+    def tensors(self) -> list[Tensor | None]:
+        """All of its tensors."""
+        return [self.x, self.q, self.momentum, self.active, *self.still.values(), *self.biases.values()]
+
+    def with_tensors(self, tensors: Iterator[Any]) -> _Grid:
+        """The same with these in their places."""
+        x, q, momentum, active = (next(tensors) for _ in range(4))
+        still, biases = ({name: next(tensors) for name in named} for named in (self.still, self.biases))
+        return _Grid(x, q, momentum, active, still, biases)
+
 
 def _still(circuit: Circuit, name: str, batch: int) -> Params:
     """The weights of a memory that stands still, for N heads of rows."""
     return each(lambda w: w.flatten(0, 1), in_every_row(circuit.still[name], batch))
 
 
-def _segment(circuit: Circuit, bank: Bank, tokens: _Grid, state: tuple[Weights, Weights, Weights | None]) -> tuple[Weights, Weights | None, Tensor]:
-    """Weights and moments behind tokens between two boundaries, and their queries. Before them are the weights that all is made with, those that are
-    moved, and their moments.
+def _passage(circuit: Circuit, bank: Bank, layout: Layout, cuts: list[int], tokens: _Grid, held: list[Weights]) -> tuple[Tensor, list[Weights]]:
+    """What the memory answers to the tokens between the first and the last cut, or their queries if it stands still; and behind them what is ``held``:
+    the weights that all is made with, those that are moved, and their moments.
     """
-    (anchor, weights, moments), rule, time = state, circuit.rule, tokens.x.shape[1]
+    (anchor, *moved), answering, queries = held, [], []
+    for start, stop in pairwise(cuts):
+        if "memory" in bank.names:
+            answering.append(bank.alone("memory", anchor))
+        q, moved = _segment(circuit, bank, tokens.part(start - cuts[0], stop - cuts[0]), anchor, moved)
+        queries.append(q)
+        ended = (layout.offset < stop) & (stop <= layout.end)
+        over = {name: ended if stop % size == 0 else torch.zeros_like(ended) for name, size in circuit.rule.chunks.items()}
+        if all(bool(rows.all()) for rows in over.values()):
+            anchor = moved[0]
+        elif any(bool(rows.any()) for rows in over.values()):
+            turned = torch.stack([over["memory" if name == "memory" else "projections"] for name in bank.names], dim=1)
+            turned = turned.repeat_interleave(len(tokens.x) // len(ended), dim=0)
+            anchor = bank.where(turned.to(tokens.x.device), moved[0], anchor)
+    y = _answers(circuit, answering, queries) if answering else torch.cat(queries, dim=1)
+    return y, [each(torch.clone, anchor) if anchor is moved[0] else anchor, *moved]
+
+
+def _segment(circuit: Circuit, bank: Bank, tokens: _Grid, anchor: Weights, moved: Sequence[Weights]) -> tuple[Tensor, list[Weights]]:
+    """Queries of tokens between two boundaries, and weights and moments behind them."""
+    rule, time = circuit.rule, tokens.x.shape[1]
     makers = len(bank.names) - ("memory" in bank.names)
     made = {**tokens.still, **bank.named(bank.read(anchor, tokens.x, makers)[2])}
 
@@ -140,12 +172,10 @@ def _segment(circuit: Circuit, bank: Bank, tokens: _Grid, state: tuple[Weights, 
     said, own_values = ({group: units[:, :, at] for group, units in answers.items()} for at in (slice(time), slice(time, None)))
     targets = own_values if own else _shared(v)
     errors = {group: _error(rule, units, targets[group]) for group, units in said.items()}
-    z, hidden = (None if units is None else units[:, :, :time] for units in (z, hidden))
-    errors = bank.errors(anchor, z, errors)
+    hidden = hidden[:, :, :time]
+    errors = bank.errors(anchor, None if z is None else z[:, :, :time], errors)
     steps = Stretch.of(gate("eta"), gate("alpha") if rule.decay else None, tokens.momentum, tokens.active)
-    erasing = Erasing.of(k, steps) if rule.update == "dgd" else None
-    weights, moments = bank.write(weights, moments, (k, hidden), errors, steps, erasing)
-    return weights, moments, q
+    return q, bank.write(moved, (k, hidden), errors, steps, Erasing.of(k, steps) if rule.update == "dgd" else None)
 
 
 def _shared(v: Tensor) -> dict[str, Tensor]:

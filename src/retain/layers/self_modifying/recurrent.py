@@ -28,7 +28,7 @@ def token_by_token(circuit: Circuit, views: Views, state: MemoryState, lengths: 
     outputs = []
     for t in range(views.x.shape[1]):
         alive = t < lengths
-        y, after = _token(circuit, Views(**{name: None if x is None else x[:, t] for name, x in vars(views).items()}), state)
+        y, after = _token(circuit, views.token(t), state)
         outputs.append(torch.where(stretch(alive.to(y.device), y), y, 0.0))
         state = _choose(alive, after, state)
     return (torch.stack(outputs, dim=1) if outputs else views.x), state

@@ -13,6 +13,7 @@ from torch import Tensor
 from retain.core.contracts import AbstractStructure
 from retain.core.shapes import Params
 from retain.core.trees import each
+from retain.memory.structure import Matrix, ResidualMLP
 
 Update = Literal["dgd", "gd"]
 Objective = Literal["l2", "dot"]
@@ -152,7 +153,7 @@ class Circuit:
 
     rule: SelfModifyingRule
     rates: Rates
-    structures: tuple[AbstractStructure, AbstractStructure]
+    structures: tuple[Matrix | ResidualMLP, AbstractStructure]
     written: tuple[str, ...]
     still: Mapping[str, Params]
     biases: Mapping[str, Tensor]
@@ -177,6 +178,11 @@ class Views:
     q: Tensor | None
     momentum: Tensor | None
     write: Tensor | None = None
+
+    def token(self, t: int) -> Views:
+        """One token, without the axis of time."""
+        q, momentum, write = (None if whole is None else whole[:, t] for whole in (self.q, self.momentum, self.write))
+        return Views(x=self.x[:, t], q=q, momentum=momentum, write=write)
 
 
 def part(params: Params, name: str) -> dict[str, Tensor]:
