@@ -202,7 +202,7 @@ def at_rest(circuit: Circuit, views: Views, weights: Params) -> Tensor:
     """What the memory answers to each token [batch, time, heads, head_dim] if all memories stand still at these weights."""
 
     def read(name: str, x: Tensor) -> Tensor:
-        held = part(weights, name) if name in circuit.written else circuit.still[name]
+        held = part(weights, name) if name in circuit.written else each(lambda w: w.to(x.dtype), circuit.still[name])
         return circuit.structure(name).read(Plain(held), x.transpose(1, 2)).transpose(1, 2)
 
     q = read("q", views.x) if views.q is None else views.q
