@@ -50,6 +50,7 @@ STRUCTURES: tuple[AbstractStructure, ...] = (
     *BARE,
     *(structure.NormResidual(inner=inner) for inner in BARE),
     *(structure.ResidualGLU(depth=depth, expansion=1.5) for depth in (1, 2)),
+    structure.ResidualMLP(expansion=1.5),
     structure.Module(module=Bend()),
     structure.AttentionMLP(expansion=1.5),
     structure.NormResidual(inner=structure.AttentionMLP(scale=2.0)),
@@ -186,7 +187,7 @@ class Case:
     def square(self) -> bool:
         """Whether keys and values must be equally wide."""
         return (
-            isinstance(self.rule.structure, (structure.NormResidual, structure.ResidualGLU, structure.Module))
+            isinstance(self.rule.structure, (structure.NormResidual, structure.ResidualGLU, structure.ResidualMLP, structure.Module))
             or self.rule.retention.gate == "channel"
             or self.rule.learner.channel_max > 0
         )

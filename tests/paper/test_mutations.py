@@ -6,11 +6,11 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.paper import faults_of_miras, faults_of_titans
+from tests.paper import faults_of_miras, faults_of_self_modifying, faults_of_titans
 from tests.paper.faults import Fault
 from tests.paper.ledger import COUNTS
 
-FAULTS = (*faults_of_titans.FAULTS, *faults_of_miras.FAULTS)
+FAULTS = (*faults_of_titans.FAULTS, *faults_of_miras.FAULTS, *faults_of_self_modifying.FAULTS)
 
 
 def _said(fault: Fault) -> str:

@@ -7,6 +7,9 @@ from .neural_memory import NeuralMemory as NeuralMemory
 from .norm import RMS as RMS
 from .output import Output as Output
 from .projections import Projections as Projections
+from .self_modifying import Rates as Rates
+from .self_modifying import SelfModifyingMemory as SelfModifyingMemory
+from .self_modifying import SelfModifyingRule as SelfModifyingRule
 from .tnt import Local as Local
 from .tnt import TNTMemory as TNTMemory
 from .tnt_state import TNTState as TNTState

@@ -2,10 +2,12 @@
 
 from .activation import Activation as Activation
 from .activation import activation as activation
+from .activation import pulled_back as pulled_back
 from .activation import twice_differentiable as twice_differentiable
 from .decay import products as products
 from .decay import running as running
 from .length import length as length
+from .length import unit as unit
 from .newton_schulz import newton_schulz as newton_schulz
 from .ragged import Layout as Layout
 from .recompute import recompute as recompute

@@ -33,6 +33,16 @@ def twice_differentiable(name: str) -> Callable[[Tensor], Tensor]:
     return _Gelu.apply if name == "gelu" else getattr(F, name)
 
 
+def pulled_back(name: str) -> Callable[[Tensor, Tensor], Tensor]:
+    """How a gradient at the function's output becomes one at its input: $(g, z) \\mapsto g \\odot \\sigma'(z)$, itself to be differentiated.
+
+    Examples:
+        >>> pulled_back("relu")(torch.ones(2), torch.tensor([-1.0, 1.0]))
+        tensor([0., 1.])
+    """
+    return _PULLED_BACK[name]
+
+
 # Below this many numbers torch's GELU for the CPU spends its time on waking threads, ten times as long as the arithmetic takes.
 _FEW = 2**13
 
@@ -69,3 +79,16 @@ class _GeluSlope(torch.autograd.Function):
         squares, unit = z * z, 1 / math.sqrt(2 * math.pi)
         bend = torch.exp(squares * -0.5) * (2 * unit - unit * squares)  # gelu''(z) = phi(z) (2 - z^2)
         return _GeluSlope.apply(grads[0], z), grads[0] * grad * bend
+
+
+def _silu_slope(grad: Tensor, z: Tensor) -> Tensor:
+    share = torch.sigmoid(z)
+    return grad * share * (1 + z * (1 - share))
+
+
+_PULLED_BACK: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "gelu": _GeluSlope.apply,
+    "silu": _silu_slope,
+    "relu": lambda grad, z: grad * (z > 0),
+    "tanh": lambda grad, z: grad * (1 - torch.tanh(z).square()),
+}

@@ -9,3 +9,4 @@ from .mlp import MLP as MLP
 from .module import Module as Module
 from .norm_residual import NormResidual as NormResidual
 from .residual_glu import ResidualGLU as ResidualGLU
+from .residual_mlp import ResidualMLP as ResidualMLP
