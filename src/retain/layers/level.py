@@ -63,6 +63,10 @@ class Level:
         known = {name: part for name, part in known.items() if not inspect.isabstract(part)}
         if self.optimizer not in known:
             raise ValueError(f"there is no optimizer {self.optimizer!r}; choose one of {', '.join(known)}.")
+        if "params" not in inspect.signature(known[self.optimizer]).parameters:
+            raise ValueError(
+                f"{self.optimizer} listens to the inputs of a module's layers, and a level knows gradients alone; choose one that takes params."
+            )
         return known[self.optimizer]
 
 
