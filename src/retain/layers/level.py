@@ -60,13 +60,10 @@ class Level:
     def rule(self) -> type[AbstractOptimizer]:
         """The class that takes its steps."""
         known = {name: part for name, part in vars(optim).items() if inspect.isclass(part) and issubclass(part, AbstractOptimizer)}
-        known = {name: part for name, part in known.items() if not inspect.isabstract(part)}
-        if self.optimizer not in known:
-            raise ValueError(f"there is no optimizer {self.optimizer!r}; choose one of {', '.join(known)}.")
-        if "params" not in inspect.signature(known[self.optimizer]).parameters:
-            raise ValueError(
-                f"{self.optimizer} listens to the inputs of a module's layers, and a level knows gradients alone; choose one that takes params."
-            )
+        usable = [name for name, part in known.items() if not inspect.isabstract(part) and "params" in inspect.signature(part).parameters]
+        if self.optimizer not in usable:
+            why = f"{self.optimizer} is not one that takes params alone" if self.optimizer in known else f"there is no optimizer {self.optimizer!r}"
+            raise ValueError(f"a level knows gradients, not the inputs of layers, and {why}; choose one of {', '.join(usable)}.")
         return known[self.optimizer]
 
 

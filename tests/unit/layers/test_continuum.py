@@ -238,8 +238,8 @@ def test_there_is_room_up_to_the_next_update() -> None:
     ("settings", "cure"),
     [
         ({"every": -1}, r"got -1; 0 is a level that never changes"),
-        ({"every": 2, "optimizer": "Sgd"}, r"no optimizer 'Sgd'; choose one of GradientDescent, "),
-        ({"every": 2, "optimizer": "AbstractOptimizer"}, r"no optimizer 'AbstractOptimizer'"),
+        ({"every": 2, "optimizer": "Sgd"}, r"no optimizer 'Sgd'; choose one of .*GradientDescent, "),
+        ({"every": 2, "optimizer": "AbstractOptimizer"}, r"AbstractOptimizer is not one that takes params alone; choose one of"),
         ({"every": 2, "options": {"rate": 1.0}}, r"GradientDescent has no option 'rate'; it has lr"),
         ({"every": 2, "options": {"lr": -1.0}}, r"GradientDescent.lr must be at least 0"),
         ({"every": 2, "options": {"lr": 0.0}, "learnt_rate": True}, r"needs every > 0 and lr > 0, got 2 and 0.0"),
@@ -271,7 +271,7 @@ def test_an_optimizer_that_asks_for_more_than_gradients_is_refused(monkeypatch: 
             super().__init__(module.parameters(), lr=lr)
 
     monkeypatch.setattr(optim, "Listener", Listener, raising=False)
-    with pytest.raises(ValueError, match="Listener listens to the inputs of a module's layers, and a level knows gradients alone"):
+    with pytest.raises(ValueError, match="Listener is not one that takes params alone; choose one of"):
         Level(every=2, optimizer="Listener")
 
 
