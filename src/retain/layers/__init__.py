@@ -1,8 +1,10 @@
 """Modules: slow weights that say what a memory reads, how fast it learns, and what becomes of its answer."""
 
+from .continuum import ContinuumMemory as ContinuumMemory
 from .features import Polynomial as Polynomial
 from .gates import Gates as Gates
 from .gates import LowRankGates as LowRankGates
+from .level import Level as Level
 from .neural_memory import NeuralMemory as NeuralMemory
 from .norm import RMS as RMS
 from .output import Output as Output

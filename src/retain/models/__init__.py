@@ -6,6 +6,7 @@ from .cache import RetainCache as RetainCache
 from .causal_lm import RetainForCausalLM as RetainForCausalLM
 from .causal_lm import RetainModel as RetainModel
 from .config import RetainConfig as RetainConfig
+from .stacking import StackedLM as StackedLM
 
 AutoConfig.register("retain", RetainConfig, exist_ok=True)
 AutoModel.register(RetainConfig, RetainModel, exist_ok=True)
