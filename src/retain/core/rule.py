@@ -8,7 +8,15 @@ from typing import Literal
 from torch import Tensor
 
 from .both_ways import BothWays
-from .contracts import AbstractBias, AbstractChannelRetention, AbstractLearner, AbstractRetention, AbstractScalarRetention, AbstractStructure
+from .contracts import (
+    AbstractBias,
+    AbstractChannelRetention,
+    AbstractLearner,
+    AbstractMatrix,
+    AbstractRetention,
+    AbstractScalarRetention,
+    AbstractStructure,
+)
 from .shapes import Params
 from .tokens import Step
 from .trees import each, stretch
@@ -110,7 +118,10 @@ class MemoryRule:
         """The rule that is left to an engine when each token is handed over with all that it writes, step by step."""
         if self.bias.single is self.bias and not self.learner.in_turn:
             return self
-        structure = BothWays(inner=self.structure) if self.bias.transposed else self.structure
+        structure = self.structure
+        if self.bias.transposed:
+            assert isinstance(structure, AbstractMatrix)
+            structure = BothWays(inner=structure)
         return replace(self, structure=structure, bias=self.bias.single, learner=self.learner.single)
 
     def loss(self, y: Tensor, targets: Tensor) -> Tensor:
