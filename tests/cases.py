@@ -71,6 +71,9 @@ BIASES: tuple[AbstractBias, ...] = (
     bias.Omega(window=3),
     bias.Omega(inner=bias.Huber(threshold=0.7, scaled="by token"), window=2),
     bias.Omega(inner=bias.Huber(kind="coordinate", threshold=0.7, scaled="by channel"), window=2),
+    bias.Transposed(),
+    bias.Transposed(inner=bias.Huber(threshold=0.7, scaled="by token")),
+    bias.Omega(inner=bias.Transposed(), window=2),
 )
 
 AFFINE: tuple[AbstractBias, ...] = tuple(held for held in BIASES if isinstance(held, AbstractAffineBias))
@@ -153,6 +156,7 @@ PRESETS: dict[str, MemoryRule] = {
     "decaying_fast_weights": presets.decaying_fast_weights(),
     "delta_net": presets.delta_net(),
     "gated_delta_net": presets.gated_delta_net(),
+    "oja": presets.oja(),
     "rwkv7": presets.rwkv7(),
     "longhorn": presets.longhorn(),
     "delta_product": presets.delta_product(),
@@ -203,7 +207,7 @@ def _around(part: Any = None, **clocks: Any) -> MemoryRule:
     )
     if getattr(part, "grad_at", "previous") == "decayed" or isinstance(part, learner.InTurn):
         clocks = {"update_every": 1}
-    if isinstance(part, retention.OuterDecay):
+    if isinstance(part, retention.OuterDecay) or getattr(part, "transposed", False):
         whole = replace(whole, structure=structure.Matrix())
     if isinstance(part, (learner.Implicit, learner.LeastSquares)) or part == learner.InTurn(inner=learner.Implicit()):
         whole = replace(whole, structure=structure.Matrix(), retention=retention.Keep(), update_every=1)

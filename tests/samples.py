@@ -15,6 +15,7 @@ RULES: dict[str, MemoryRule] = {
     "titans": presets.titans(expansion=1.5, update_every=4),
     "long_steps": presets.titans(expansion=1.5, update_every=6, step_every=3),
     "gated_delta_net": presets.gated_delta_net(),
+    "oja": replace(presets.oja(), update_every=6, step_every=3),
     "channels": replace(presets.delta_net(), retention=retention.ChannelDecay()),
     "scaled": replace(
         presets.titans(expansion=1.5, update_every=6, step_every=3), learner=learner.PerTensor(most=2.0), anchor=Anchor(transition="gated")

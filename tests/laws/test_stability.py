@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
 
@@ -151,9 +152,9 @@ def test_zero_tokens_zero_residuals_and_masked_rows_leave_no_nan(case: Case) -> 
             assert bool(torch.isfinite(found.double()).all()), f"{engine}: {path}"
 
 
-@pytest.mark.parametrize("rule", [presets.titans(), presets.gated_delta_net(), presets.ttt_mlp()], ids=["titans", "gated_delta_net", "ttt_mlp"])
-def test_silence_and_shouting_break_nothing(rule: MemoryRule) -> None:
-    memory = _memory(16, rule, heads=2)
+@pytest.mark.parametrize("preset", [presets.titans, presets.gated_delta_net, presets.oja, presets.ttt_mlp])
+def test_silence_and_shouting_break_nothing(preset: Callable[[], MemoryRule]) -> None:
+    memory = _memory(16, preset(), heads=2)
     for size in (0.0, 1e-20, 1e3):
         x = (size * torch.randn(2, 150, 16, generator=torch.Generator().manual_seed(1))).requires_grad_()
         y, state = memory(x)

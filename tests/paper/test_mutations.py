@@ -6,11 +6,11 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.paper import faults_of_continuum, faults_of_miras, faults_of_self_modifying, faults_of_titans
+from tests.paper import faults_of_continuum, faults_of_miras, faults_of_nested_associations, faults_of_self_modifying, faults_of_titans
 from tests.paper.faults import Fault
 from tests.paper.ledger import COUNTS
 
-FAULTS = (*faults_of_titans.FAULTS, *faults_of_miras.FAULTS, *faults_of_continuum.FAULTS, *faults_of_self_modifying.FAULTS)
+FAULTS = (*faults_of_titans.FAULTS, *faults_of_miras.FAULTS, *faults_of_continuum.FAULTS, *faults_of_nested_associations.FAULTS, *faults_of_self_modifying.FAULTS)
 
 
 def _said(fault: Fault) -> str:
@@ -40,5 +40,9 @@ def test_a_fault_is_noticed_by_tests_of_what_it_harms(fault: Fault) -> None:
 
 
 def test_every_equation_is_harmed_by_a_fault() -> None:
+<<<<<<< HEAD
     harmed = {(paper, number) for fault in FAULTS for paper, number in fault.harms if paper in COUNTS}
+=======
+    harmed = {equation for fault in FAULTS for equation in fault.harms if equation[0] in COUNTS}
+>>>>>>> seq
     assert harmed == {(paper, number) for paper, count in COUNTS.items() for number in range(1, count + 1)}

@@ -95,6 +95,15 @@ class AbstractBias(ABC):
         """The bias of each of them."""
         return self
 
+    @property
+    def transposed(self) -> bool:
+        """Whether it is the transpose of the memory that is judged, asked for the key by the value."""
+        return False
+
+    def why_not(self, rule: MemoryRule) -> str | None:
+        """None if the bias has a meaning in a rule of these choices, else a sentence that says why not."""
+        return None
+
     def at(self, threshold: Tensor) -> AbstractBias:
         """The bias for tokens with these thresholds [..., tokens, 1 or value]."""
         return self

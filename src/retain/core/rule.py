@@ -7,7 +7,16 @@ from typing import Literal
 
 from torch import Tensor
 
-from .contracts import AbstractBias, AbstractChannelRetention, AbstractLearner, AbstractRetention, AbstractScalarRetention, AbstractStructure
+from .both_ways import BothWays
+from .contracts import (
+    AbstractBias,
+    AbstractChannelRetention,
+    AbstractLearner,
+    AbstractMatrix,
+    AbstractRetention,
+    AbstractScalarRetention,
+    AbstractStructure,
+)
 from .shapes import Params
 from .tokens import Step
 from .trees import each, stretch
@@ -99,16 +108,21 @@ class MemoryRule:
                 "Anchor(transition='gated') needs boundaries, and a retention that exposes what it keeps as it is; got "
                 f"update_every={self.update_every} and {type(self.retention).__name__}."
             )
-        refusal = self.retention.why_not(self.update_every) or self.learner.why_not(self)
+        refusal = self.retention.why_not(self.update_every) or self.bias.why_not(self) or self.learner.why_not(self)
         if refusal is not None:
             raise ValueError(refusal)
+        _ = self.spread  # whose parts may refuse each other, too
 
     @property
     def spread(self) -> MemoryRule:
         """The rule that is left to an engine when each token is handed over with all that it writes, step by step."""
         if self.bias.single is self.bias and not self.learner.in_turn:
             return self
-        return replace(self, bias=self.bias.single, learner=self.learner.single)
+        structure = self.structure
+        if self.bias.transposed:
+            assert isinstance(structure, AbstractMatrix)
+            structure = BothWays(inner=structure)
+        return replace(self, structure=structure, bias=self.bias.single, learner=self.learner.single)
 
     def loss(self, y: Tensor, targets: Tensor) -> Tensor:
         """The bias' loss of answers [..., tokens, value] to ``Tokens.targets`` [..., tokens, value and what the threshold adds]."""

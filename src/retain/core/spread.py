@@ -1,10 +1,12 @@
-"""What a token writes besides its own association, laid out so that engines need not know of it: the tokens before it, and steps in turn."""
+"""What a token writes besides its own association, laid out so that engines need not know of it: the tokens before it, the way back from
+values to keys, and steps in turn."""
 
 from __future__ import annotations
 
 from dataclasses import fields, replace
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from .rule import MemoryRule
@@ -19,6 +21,8 @@ def spread(rule: MemoryRule, tokens: Tokens, state: MemoryState, lengths: Tensor
         raise ValueError(f"{type(rule.bias).__name__} has no threshold, but the tokens bring one; leave Tokens.threshold out.")
     if rule.bias.window > 1:
         tokens, state = _with_those_before(rule, tokens, state, lengths)
+    if rule.bias.transposed:
+        tokens = _turned_around(tokens)
     if rule.learner.in_turn:
         turns = tokens.k.shape[3]
         tokens, state = _in_turn(tokens, turns), replace(state, clock=state.clock * turns)
@@ -29,6 +33,8 @@ def spread(rule: MemoryRule, tokens: Tokens, state: MemoryState, lengths: Tensor
 
 def gathered(rule: MemoryRule, tokens: Tokens, y: Tensor, state: MemoryState, surprise: Tensor) -> tuple[Tensor, MemoryState, Tensor]:
     """What an engine gives for tokens that were spread out, as it is for the tokens themselves."""
+    if rule.bias.transposed:
+        y = y[..., tokens.k.shape[-1] :]
     if not rule.learner.in_turn:
         return y, state, surprise
     turns = tokens.k.shape[3]
@@ -55,6 +61,13 @@ def _with_those_before(rule: MemoryRule, tokens: Tokens, state: MemoryState, len
     last = ended.to(device)[:, None] + torch.arange(window - 1, device=device)
     kept = each(lambda x: x[torch.arange(tokens.batch, device=device)[:, None], last], both)
     return spread_out, replace(state, recent={**state.recent, **kept})
+
+
+def _turned_around(tokens: Tokens) -> Tokens:
+    """Tokens as ``BothWays`` takes them: keys are bound to values as values were to keys, and queries ask as before."""
+    assert tokens.q is not None
+    key, value = tokens.k.shape[-1], tokens.v.shape[-1]
+    return replace(tokens, k=F.pad(tokens.v, (0, key)), v=F.pad(tokens.k, (0, value)), q=F.pad(tokens.q, (value, 0)))
 
 
 def _in_turn(tokens: Tokens, turns: int) -> Tokens:

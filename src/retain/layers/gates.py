@@ -29,7 +29,8 @@ class Gates:
         curve: ``"sigmoid"``, or ``"hard"``, a piecewise linear one that reaches 0 and 1: a memory that can leave a token out altogether. The latter, with
             ``NeuralMemory.write_cost`` in the outer loss, is what makes a memory last for a million tokens; it is ours, not
             the papers'.
-        rate: $\theta_{\max}$; None takes the bound of the memory's structure, over what features add to a key's squared length.
+        rate: $\theta_{\max}$; None takes the bound of the memory's structure, over what features add to a key's squared length; where values are what a
+            memory is asked by, over that of the token's value if it is above one.
         forget_max: $\alpha_{\max}$; None is 1 for the sigmoid and 0.01 for the hard curve, which would else forget by whole percents.
         lr: Where $c(z_\theta)$ starts; None starts at $1/2$ over the writes between two boundaries, whose steps add up before their error is measured again.
         momentum: Where $\eta$ starts.
@@ -186,7 +187,7 @@ class GateMap(nn.Module):
         """The gates of tokens [batch, time, dim], and the sums of the unfinished step.
 
         ``sums`` [batch, pooled] are those of the step that is under way, ``clock`` and ``lengths`` [batch] where each row stands and how many tokens it has,
-        ``reach`` what the features of keys multiply their squared length by.
+        ``reach`` the squared length of what the memory is asked by, so far as it is above one.
         """
         z, own = self._logits(x), self.own
         if self.pool is not None:

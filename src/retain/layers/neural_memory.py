@@ -233,7 +233,8 @@ class NeuralMemory(nn.Module):
         """What the engine is fed, and what the layer remembers beside it."""
         exact, buffers = next(iter(state.accumulator.values())).dtype, dict(state.buffers)
         q, k, v, tail = self.projections(views, buffers.get("tail"), lengths)
-        gates, sums = self.gates(views[1], buffers.get("gates"), state.clock, lengths, self.projections.reach)
+        reach = v.square().sum(-1).clamp(min=1) if self.rule.bias.transposed else self.projections.reach
+        gates, sums = self.gates(views[1], buffers.get("gates"), state.clock, lengths, reach)
         if emphasis is not None:
             gates["lr"] = gates["lr"] * emphasis[:, :, None, None]
         ahead = own = None

@@ -5,7 +5,7 @@ from typing import Literal
 from retain.core.contracts import AbstractBias, AbstractLearner, AbstractRetention
 from retain.core.rule import MemoryRule
 
-from .bias import L2, Dot, Huber, Lp, Omega
+from .bias import L2, Dot, Huber, Lp, Omega, Transposed
 from .learner import Gradient, Implicit, InTurn, LeastSquares, Momentum, Orthogonal
 from .learner import PerChannel as LearnPerChannel
 from .retention import KL, Boundary, ChannelDecay, Decay, Keep, Lq, OuterDecay
@@ -31,7 +31,6 @@ def retnet() -> MemoryRule:
     """RetNet, $M_t = a M_{t-1} + v_t k_t^\\top$ (MIRAS equation 8).
 
     RetNet's $a$ is one number for each head, whatever the token.
-
     Source: Sun et al. 2023, Retentive Network (arXiv:2307.08621).
 
     Examples:
@@ -45,7 +44,6 @@ def lightning_attention() -> MemoryRule:
     """Lightning attention, $M_t = a M_{t-1} + v_t k_t^\\top$ (MIRAS equation 8).
 
     RetNet's recurrence; here $a$ is learnt, one number for each head.
-
     Source: Qin et al. 2024, Lightning Attention-2 (arXiv:2401.04658).
 
     Examples:
@@ -59,7 +57,6 @@ def mamba2() -> MemoryRule:
     """Mamba-2, $M_t = a_t M_{t-1} + v_t k_t^\\top$ (MIRAS equation 8).
 
     RetNet's recurrence; here $a_t$ is a function of the token.
-
     Source: Dao and Gu 2024, Transformers are SSMs (arXiv:2405.21060).
 
     Examples:
@@ -85,7 +82,6 @@ def hgrn2() -> MemoryRule:
     """HGRN2, $M_t = M_{t-1}\\,\\mathrm{Diag}(a_t) + v_t (1 - a_t)^\\top$ (MIRAS Table 1).
 
     Gated linear attention whose keys are what is let go, $k_t = 1 - a_t$: whoever makes the keys makes them so.
-
     Source: Qin et al. 2024, HGRN2 (arXiv:2404.07904).
 
     Examples:
@@ -131,6 +127,18 @@ def gated_delta_net() -> MemoryRule:
     return _linear(L2(), Decay(grad_at="decayed"))
 
 
+def oja() -> MemoryRule:
+    """Oja's rule with a decay, $M_t = a_t M_{t-1} + \\theta_t v_t (k_t - M_{t-1}^\\top v_t)^\\top$ (Nested Learning equation 66, corrected).
+
+    Source: Oja 1982, A simplified neuron model as a principal component analyzer (Journal of Mathematical Biology 15).
+
+    Examples:
+        >>> oja().bias
+        Transposed(inner=L2(scale=0.5))
+    """
+    return _linear(Transposed(), Decay())
+
+
 def rwkv7() -> MemoryRule:
     """RWKV-7, $M_t = M_{t-1}(\\mathrm{Diag}(a_t) - \\theta_t k_t k_t^\\top) + \\theta_t v_t k_t^\\top$.
 
@@ -162,7 +170,6 @@ def delta_product() -> MemoryRule:
     """DeltaProduct, $M_t = a_t M_{t-1} \\prod_j (I - \\theta_j k_j k_j^\\top) + \\ldots$: a step for each of a token's associations (MIRAS Table 1).
 
     How many there are says ``Projections(pairs=)``.
-
     Source: Siems et al. 2025, DeltaProduct (arXiv:2502.10297).
 
     Examples:
@@ -229,14 +236,8 @@ def titans(*, depth: int = 2, expansion: float = 4.0, update_every: int | None =
         >>> titans(depth=1).learner
         Momentum(order=1, mix='last')
     """
-    return MemoryRule(
-        structure=NormResidual(inner=MLP(depth=depth, expansion=expansion)),
-        bias=L2(),
-        retention=Decay(),
-        learner=Momentum(),
-        update_every=update_every,
-        step_every=step_every,
-    )
+    structure = NormResidual(inner=MLP(depth=depth, expansion=expansion))
+    return MemoryRule(structure=structure, bias=L2(), retention=Decay(), learner=Momentum(), update_every=update_every, step_every=step_every)
 
 
 def tnt(*, chunk: int = 2048) -> MemoryRule:
@@ -312,7 +313,6 @@ def memora(*, update_every: int = 16, exposed: Literal["token", "boundary"] = "t
     """Memora: weights are shares, which learn at the cost of each other (MIRAS equation 27).
 
     Where shares start is open in the paper; with logarithms nearer to each other than ours a trained model stayed at chance on associative recall.
-
     Source: Behrouz et al. 2025, It's All Connected (MIRAS, arXiv:2504.13173).
 
     Args:

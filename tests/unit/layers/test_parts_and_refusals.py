@@ -59,6 +59,23 @@ def test_gates_start_where_they_are_told() -> None:
     torch.testing.assert_close(gates["retain"], torch.full((1, 1, 2), 0.98))
 
 
+@pytest.mark.parametrize("rate", [None, 0.5])
+def test_a_memory_that_is_asked_by_values_learns_slower_the_longer_they_are_unless_told_its_rate(rate: float | None) -> None:
+    torch.manual_seed(0)
+    memory = NeuralMemory(DIM, rule=presets.oja(), projections=Projections(conv=1, activation=None), gates=Gates(rate=rate, lr=0.9)).double()
+    with torch.no_grad():
+        memory.gates.weight.zero_()
+        memory.initial["w"].normal_()
+    x = stream(1, 1) * torch.tensor([1e-3, 1.0, 1e3], dtype=torch.float64)[:, None, None]
+    _, k, v, _ = memory.projections((x, x, x), None, torch.tensor([1, 1, 1]))
+    k, v, start = k[:, 0, 0, 0], v[:, 0, 0, 0], memory.initial["w"][0]
+    most = 1 / v.square().sum(-1).clamp(min=1) if rate is None else torch.full((3,), rate, dtype=torch.float64)
+    assert float(v.square().sum(-1).max().detach()) > 100
+    lr, forget = torch.sigmoid(memory.gates.bias)
+    expected = (1 - forget) * start + (most * lr)[:, None, None] * (k - v @ start.T)[:, :, None] * v[:, None, :]
+    assert_near(memory(x)[1].accumulator["w"][:, 0], expected)
+
+
 def test_hard_gates_reach_their_ends_exactly() -> None:
     torch.manual_seed(0)
     memory = NeuralMemory(DIM, gates=Gates(curve="hard", forget_max=1.0))

@@ -6,3 +6,4 @@ from .l2 import L2 as L2
 from .lp import Lp as Lp
 from .omega import Omega as Omega
 from .shift_robust import ShiftRobust as ShiftRobust
+from .transposed import Transposed as Transposed

@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from retain.core.contracts import AbstractBias
+from retain.core.rule import MemoryRule
 
 from .l2 import L2
 
@@ -49,6 +50,13 @@ class Omega(AbstractBias):
     @property
     def single(self) -> AbstractBias:
         return self.inner.single
+
+    @property
+    def transposed(self) -> bool:
+        return self.inner.transposed
+
+    def why_not(self, rule: MemoryRule) -> str | None:
+        return self.inner.why_not(rule)
 
     def at(self, threshold: Tensor) -> AbstractBias:
         return self.inner.at(threshold)

@@ -10,11 +10,14 @@ from retain.core.contracts import (
     AbstractAffineBias,
     AbstractBias,
     AbstractChannelRetention,
+    AbstractLearner,
     AbstractMatrix,
     AbstractPlainLearner,
     AbstractScalarRetention,
 )
 from retain.core.rule import MemoryRule
+
+from .gradient import Gradient
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +37,10 @@ class Implicit(AbstractPlainLearner):
         >>> Implicit().effective(torch.tensor([1.0]), torch.ones(1, 3), L2())
         tensor([0.2500])
     """
+
+    @property
+    def single(self) -> AbstractLearner:
+        return Gradient()  # at the rates that its steps come to
 
     def why_not(self, rule: MemoryRule) -> str | None:
         if not isinstance(rule.structure, AbstractMatrix) or not isinstance(rule.bias.single, AbstractAffineBias):
