@@ -40,9 +40,5 @@ def test_a_fault_is_noticed_by_tests_of_what_it_harms(fault: Fault) -> None:
 
 
 def test_every_equation_is_harmed_by_a_fault() -> None:
-<<<<<<< HEAD
     harmed = {(paper, number) for fault in FAULTS for paper, number in fault.harms if paper in COUNTS}
-=======
-    harmed = {equation for fault in FAULTS for equation in fault.harms if equation[0] in COUNTS}
->>>>>>> seq
     assert harmed == {(paper, number) for paper, count in COUNTS.items() for number in range(1, count + 1)}
