@@ -31,7 +31,7 @@ class GradientDescent(AbstractOptimizer):
         0.5
     """
 
-    def __init__(self, params: Iterable[Any], lr: float = 1e-2) -> None:
+    def __init__(self, params: Iterable[Any], lr: float | Tensor = 1e-2) -> None:
         super().__init__(params, lr=lr)
 
     @classmethod

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .optimizer import AbstractOptimizer, State
+from .optimizer import AbstractOptimizer, State, check_share
 
 
 class Momentum(AbstractOptimizer):
@@ -34,14 +34,13 @@ class Momentum(AbstractOptimizer):
         0.375
     """
 
-    def __init__(self, params: Iterable[Any], lr: float = 1e-2, alpha: float = 0.9) -> None:
+    def __init__(self, params: Iterable[Any], lr: float | Tensor = 1e-2, alpha: float = 0.9) -> None:
         super().__init__(params, lr=lr, alpha=alpha)
 
     @classmethod
     def check(cls, options: Mapping[str, Any]) -> None:
         super().check(options)
-        if not 0 <= options["alpha"] <= 1:
-            raise ValueError(f"{cls.__name__}.alpha must lie in [0, 1], got {options['alpha']!r}.")
+        check_share(f"{cls.__name__}.alpha", options["alpha"], most=1.0)
 
     @classmethod
     def begin(cls, weight: Tensor, options: Mapping[str, Any], lead: int = 0) -> State:
