@@ -38,7 +38,8 @@ class _InverseRoot(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, slope: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: Any, *slopes: Tensor) -> tuple[Tensor, None]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        (slope,) = slopes
         roots, vectors = ctx.saved_tensors
         pairs, raised = roots.unsqueeze(-1) + roots.unsqueeze(-2), roots + ctx.eps
         known = pairs > 0

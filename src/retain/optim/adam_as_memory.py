@@ -8,7 +8,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from .averages import Moment, check_moments, counter, moment
+from .averages import Moment, accumulate_all, accumulate_squares_of_all, check_moments, corrections, counter, moment
 from .matrices import root
 from .optimizer import AbstractOptimizer, State, check_choice
 
@@ -87,3 +87,21 @@ class AdamAsMemory(AbstractOptimizer):
         if ridge:
             found = found * (h / (h + ridge))
         return weight - options["lr"] * found, {"momentum": kept, "squares": kept_squares, "step": step}
+
+    @classmethod
+    def advance_all(cls, weights: list[Tensor], gradients: list[Tensor], states: list[State], options: Mapping[str, Any]) -> list[State]:
+        if options["target"] != "root" or options["ridge"]:
+            return super().advance_all(weights, gradients, states, options)
+        (beta, beta_squares), momentum, squares = options["betas"], options["momentum"], options["squares"]
+        steps = [state["step"] + 1 for state in states]
+        m, h = ([state[name] for state in states] for name in ("momentum", "squares"))
+        accumulate_all(m, gradients, beta, momentum)
+        accumulate_squares_of_all(h, gradients, beta_squares, squares)
+        roots = torch._foreach_sqrt(torch._foreach_div(h, corrections(beta_squares, steps)) if squares == "corrected" else h)
+        torch._foreach_add_(roots, options["eps"])
+        if squares == "sum":
+            torch._foreach_mul_(roots, beta_squares**0.5)
+        if momentum == "corrected":
+            torch._foreach_mul_(roots, corrections(beta, steps))
+        torch._foreach_addcdiv_(weights, m, roots, value=-float(options["lr"]))
+        return [state | {"step": step} for state, step in zip(states, steps, strict=True)]

@@ -32,6 +32,26 @@ def corrected(average: Tensor, beta: float, steps: Tensor) -> Tensor:
     return average / (stretch(share, average).to(average.dtype) if share.ndim else share)
 
 
+def accumulate_all(kept: list[Tensor], new: list[Tensor], beta: float, how: Moment) -> None:
+    """``accumulated`` for a list, in place."""
+    if how == "sum":
+        torch._foreach_add_(kept, new, alpha=beta)
+    else:
+        torch._foreach_lerp_(kept, new, 1 - beta)
+
+
+def accumulate_squares_of_all(kept: list[Tensor], new: list[Tensor], beta: float, how: Moment) -> None:
+    """``accumulated`` for the squares of a list, in place."""
+    if how != "sum":
+        torch._foreach_mul_(kept, beta)
+    torch._foreach_addcmul_(kept, new, new, value=beta if how == "sum" else 1 - beta)
+
+
+def corrections(beta: float, steps: list[Tensor]) -> list[float]:
+    r"""$1 - \beta^t$ for each of a list of single weights."""
+    return [1 - beta ** int(step) for step in steps]
+
+
 def moment(kept: Tensor, new: Tensor, beta: float, how: Moment, steps: Tensor) -> tuple[Tensor, Tensor]:
     """What is kept with the new one in it, and what is made of it: the same, or corrected for its start."""
     after = accumulated(kept, new, beta, "sum" if how == "sum" else "ema")

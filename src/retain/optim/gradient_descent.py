@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from .optimizer import AbstractOptimizer, State
@@ -37,3 +38,8 @@ class GradientDescent(AbstractOptimizer):
     @classmethod
     def advance(cls, weight: Tensor, gradient: Tensor, state: State, options: Mapping[str, Any], lead: int = 0) -> tuple[Tensor, State]:
         return weight - options["lr"] * gradient, state
+
+    @classmethod
+    def advance_all(cls, weights: list[Tensor], gradients: list[Tensor], states: list[State], options: Mapping[str, Any]) -> list[State]:
+        torch._foreach_add_(weights, gradients, alpha=-float(options["lr"]))
+        return states

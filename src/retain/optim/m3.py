@@ -10,7 +10,7 @@ from torch import Tensor
 
 from retain.core.trees import stretch
 
-from .averages import Accumulate, accumulated, corrected, counter
+from .averages import Accumulate, accumulate_all, accumulate_squares_of_all, accumulated, corrected, corrections, counter
 from .matrices import root
 from .optimizer import AbstractOptimizer, State, check_choice, check_share
 from .orthogonal import NewtonSchulz, Scale, check_orthogonal, direction
@@ -120,6 +120,26 @@ class M3(AbstractOptimizer):
             moved = cls._moved(kept, step, options, scale, lead)
             kept = kept | {name: torch.where(stretch(due, new), new, kept[name]) if lead else new for name, new in moved.items()}
         return after, kept | {"step": step}
+
+    @classmethod
+    def advance_all(cls, weights: list[Tensor], gradients: list[Tensor], states: list[State], options: Mapping[str, Any]) -> list[State]:
+        (beta, beta_squares), how, lr = options["betas"], options["accumulate"], float(options["lr"])
+        steps = [state["step"] + 1 for state in states]
+        fast, squares, recent, slow = ([state[name] for state in states] for name in ("fast", "squares", "recent", "direction"))
+        accumulate_all(fast, gradients, beta, how)
+        accumulate_squares_of_all(squares, gradients, beta_squares, how)
+        torch._foreach_add_(recent, gradients)
+        scale: Scale = "norm" if how == "ema" else "none"
+        along = [direction(_unbiased(m, beta, step, how), options["orthogonal"], scale, 0) for m, step in zip(fast, steps, strict=True)]
+        along = torch._foreach_add(along, slow, alpha=options["slow"].alpha)
+        roots = torch._foreach_sqrt(torch._foreach_div(squares, corrections(beta_squares, steps)) if how == "ema" else squares)
+        torch._foreach_add_(roots, options["eps"])
+        if options["weight_decay"]:
+            torch._foreach_mul_(weights, 1 - lr * options["weight_decay"])
+        torch._foreach_addcdiv_(weights, along, roots, value=-lr)
+        kept = [state | {"step": step} for state, step in zip(states, steps, strict=True)]
+        due = [int(state["step"]) % options["slow"].every == 0 for state in kept]
+        return [state | cls._moved(state, state["step"], options, scale, 0) if now else state for state, now in zip(kept, due, strict=True)]
 
     @staticmethod
     def _moved(state: State, step: Tensor, options: Mapping[str, Any], scale: Scale, lead: int) -> State:

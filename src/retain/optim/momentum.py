@@ -50,3 +50,11 @@ class Momentum(AbstractOptimizer):
     def advance(cls, weight: Tensor, gradient: Tensor, state: State, options: Mapping[str, Any], lead: int = 0) -> tuple[Tensor, State]:
         momentum = options["alpha"] * state["momentum"] - options["lr"] * gradient
         return weight + momentum, {"momentum": momentum}
+
+    @classmethod
+    def advance_all(cls, weights: list[Tensor], gradients: list[Tensor], states: list[State], options: Mapping[str, Any]) -> list[State]:
+        momenta = [state["momentum"] for state in states]
+        torch._foreach_mul_(momenta, options["alpha"])
+        torch._foreach_add_(momenta, gradients, alpha=-float(options["lr"]))
+        torch._foreach_add_(weights, momenta)
+        return states
