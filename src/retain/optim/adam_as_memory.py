@@ -1,5 +1,7 @@
 """Adam and its kin, as one memory with a closed form."""
 
+# pyright: reportPrivateImportUsage=false
+
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping

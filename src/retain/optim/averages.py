@@ -1,5 +1,7 @@
 """What is kept of a stream of tensors: its sum or its decayed average, and how many there were."""
 
+# pyright: reportPrivateImportUsage=false
+
 from __future__ import annotations
 
 from collections.abc import Mapping

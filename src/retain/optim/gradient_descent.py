@@ -1,5 +1,7 @@
 """Plain gradient descent."""
 
+# pyright: reportPrivateImportUsage=false
+
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping

@@ -1,5 +1,7 @@
 """Multi-scale Momentum Muon: two memories of gradients, a fast and a slow one."""
 
+# pyright: reportPrivateImportUsage=false
+
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping

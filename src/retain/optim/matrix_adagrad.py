@@ -28,7 +28,7 @@ class MatrixAdaGrad(AbstractOptimizer):
         params: As in every ``torch.optim.Optimizer``.
         lr: $\eta$.
         betas: $\beta_1$ of $\tilde M$ and $\beta_2$ of $H$: decays of averages, weights of the summands of sums.
-        eps: Added to the roots of the eigenvalues of $H$.
+        eps: Added to the roots of the eigenvalues of $H$. Where these are zero, nothing moves.
         momentum: What $\tilde M$ is: ``"sum"``, which never forgets a gradient; ``"ema"``; or ``"corrected"``.
         squares: What $H$ is.
 

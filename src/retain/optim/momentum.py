@@ -1,5 +1,7 @@
 """Momentum: a memory of past gradients, of one number for each."""
 
+# pyright: reportPrivateImportUsage=false
+
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping

@@ -60,7 +60,7 @@ class NewtonSchulz(NamedTuple):
             raise ValueError(f"{owner}.steps must be at least 1, got {self.steps}; None is the usual number.")
 
 
-def check_orthogonal(owner: str, how: NewtonSchulz | None) -> None:
+def check_orthogonal(owner: str, how: object) -> None:
     """Refuse a way to an orthogonal matrix that is none.
 
     Raises:
