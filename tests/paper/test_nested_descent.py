@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -43,7 +45,7 @@ class Tanh(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         widths = (5, 6, 4, 3)
-        self.layers = nn.ModuleList(nn.Linear(a, b, dtype=torch.float64) for a, b in zip(widths, widths[1:], strict=False))
+        self.layers = nn.ModuleList(nn.Linear(a, b, dtype=torch.float64) for a, b in pairwise(widths))
         for i, parameter in enumerate(self.parameters()):
             parameter.data.copy_(numbers(*parameter.shape, seed=i))
 
@@ -149,8 +151,9 @@ def test_every_layer_learns_by_the_delta_rule_from_its_own_input() -> None:
 @pytest.mark.equation("nested_learning", 113)
 def test_the_delta_step_minimises_the_squared_error_to_the_surprise() -> None:
     """For inputs of any length; the printed rate eta / (1 + eta) is right at length one alone."""
+    weight = numbers(OUT, IN)
     for length in (1.0, 2.3):
-        weight, x, g = numbers(OUT, IN), length * nn.functional.normalize(numbers(IN, seed=1), dim=0), numbers(OUT, seed=2)
+        x, g = length * nn.functional.normalize(numbers(IN, seed=1), dim=0), numbers(OUT, seed=2)
         found = delta(weight, torch.outer(g, x), x.unsqueeze(0))
         assert_near(found, argmin(lambda w, x=x, g=g: squared(w @ x, -g) / 2 + squared(w, weight) / (2 * ETA), weight), FOUND)
         rate = ETA / (1 + ETA * length**2)
