@@ -32,6 +32,10 @@ def miras(*numbers: int) -> tuple[tuple[str, int], ...]:
     return tuple(("miras", number) for number in numbers)
 
 
+def nested_learning(*numbers: int) -> tuple[tuple[str, int], ...]:
+    return tuple(("nested_learning", number) for number in numbers)
+
+
 def always(value: Function) -> Callable[[Function], Function]:
     """This, whatever the right one is."""
     return lambda right: value

@@ -104,6 +104,7 @@ def test_descent_follows_the_leader_of_all_gradients() -> None:
 @pytest.mark.equation("nested_learning", 9)
 @pytest.mark.equation("nested_learning", 54)
 @pytest.mark.equation("nested_learning", 55)
+@pytest.mark.equation("nested_learning", 112)
 def test_descent_writes_the_surprise_at_the_output_under_the_input() -> None:
     layer = nn.Linear(IN, OUT, bias=False, dtype=torch.float64)
     layer.weight.data.copy_(numbers(OUT, IN))
@@ -147,7 +148,6 @@ def test_every_layer_learns_by_the_delta_rule_from_its_own_input() -> None:
 
 @pytest.mark.equation("nested_learning", 56)
 @pytest.mark.equation("nested_learning", 57)
-@pytest.mark.equation("nested_learning", 112)
 @pytest.mark.equation("nested_learning", 113)
 def test_the_delta_step_minimises_the_squared_error_to_the_surprise() -> None:
     """For inputs of any length; the printed rate eta / (1 + eta) is right at length one alone."""
