@@ -53,6 +53,19 @@ def test_rows_are_weights_of_their_own(case: Case, shape: tuple[int, ...]) -> No
                 assert_near(flat_states[name][3 * i + j], kept, {torch.float64: 1e-8}, name)
 
 
+@EVERY
+def test_rows_may_have_begun_at_other_times(case: Case) -> None:
+    options, weights = case.all_options, numbers(4, 3, 4)
+    alone = [walk(case, weights[i], [numbers(3, 4, seed=j) for j in range(i)], lead=0) for i in range(4)]
+    weight = torch.stack([w for w, _ in alone])
+    state = {name: torch.stack([kept[name] for _, kept in alone]) for name in alone[0][1]}
+    for step in range(4):
+        gradient = numbers(4, 3, 4, seed=50 + step)
+        weight, state = case.kind.advance(weight, gradient, state, options, 1)
+        alone = [case.kind.advance(w, gradient[i], kept, options) for i, (w, kept) in enumerate(alone)]
+        assert_near(weight, torch.stack([w for w, _ in alone]))
+
+
 @pytest.mark.parametrize("lead", [0, 1])
 @EVERY
 def test_gradients_flow_through_a_step(case: Case, lead: int) -> None:
