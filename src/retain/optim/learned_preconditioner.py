@@ -82,6 +82,7 @@ class LearnedPreconditioner(AbstractOptimizer):
             target = coordinates(gradient) if coordinates else direction(gradient, NewtonSchulz("cubic"), "none", lead)
             g, target = as_matrix(gradient, lead), as_matrix(target, lead)
             p = p - rate * (p @ target - g) @ target.mT
-            identity = torch.eye(p.shape[-1], dtype=p.dtype, device=p.device)
-            found = torch.linalg.solve(p + options["eps"] * identity, g).reshape(weight.shape)
+            exact = torch.promote_types(p.dtype, torch.float32)
+            identity = torch.eye(p.shape[-1], dtype=exact, device=p.device)
+            found = torch.linalg.solve(p.to(exact) + options["eps"] * identity, g.to(exact)).to(p.dtype).reshape(weight.shape)
         return weight - options["lr"] * found, {"preconditioner": p}

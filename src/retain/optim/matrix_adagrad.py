@@ -75,7 +75,8 @@ class MatrixAdaGrad(AbstractOptimizer):
         kept, m = moment(state["momentum"], gradient, beta, options["momentum"], step)
         kept_squares, h = moment(state["squares"], g @ g.mT, beta_squares, options["squares"], step)
         summand = beta_squares if options["squares"] == "sum" else 1.0
-        found = (inverse_root(h, options["eps"]) @ _columns(m, lead)).reshape(weight.shape) / summand**0.5
+        divisor = inverse_root(h.to(torch.promote_types(h.dtype, torch.float32)), options["eps"]).to(h.dtype)
+        found = (divisor @ _columns(m, lead)).reshape(weight.shape) / summand**0.5
         return weight - options["lr"] * found, {"momentum": kept, "squares": kept_squares, "step": step}
 
 

@@ -59,11 +59,23 @@ def test_rows_may_have_begun_at_other_times(case: Case) -> None:
     alone = [walk(case, weights[i], [numbers(3, 4, seed=j) for j in range(i)], lead=0) for i in range(4)]
     weight = torch.stack([w for w, _ in alone])
     state = {name: torch.stack([kept[name] for _, kept in alone]) for name in alone[0][1]}
+    start, first = weight.requires_grad_(), numbers(4, 3, 4, seed=50).requires_grad_()
     for step in range(4):
-        gradient = numbers(4, 3, 4, seed=50 + step)
+        gradient = first if step == 0 else numbers(4, 3, 4, seed=50 + step)
         weight, state = case.kind.advance(weight, gradient, state, options, 1)
         alone = [case.kind.advance(w, gradient[i], kept, options) for i, (w, kept) in enumerate(alone)]
         assert_near(weight, torch.stack([w for w, _ in alone]))
+    assert all(bool(slope.isfinite().all()) for slope in torch.autograd.grad(weight.square().sum(), (start, first)))
+
+
+@EVERY
+@pytest.mark.parametrize("lead", [0, 1])
+def test_more_than_two_axes_are_a_matrix(case: Case, lead: int) -> None:
+    """The first axis against the others, as in a convolution."""
+    shape, flat = (2, 4, 3, 2)[1 - lead :], (2, 4, 6)[1 - lead :]
+    weight, gradients = numbers(*shape), [numbers(*shape, seed=1 + i) for i in range(4)]
+    found, _ = walk(case, weight, gradients, lead)
+    assert_near(found.reshape(flat), walk(case, weight.reshape(flat), [g.reshape(flat) for g in gradients], lead)[0])
 
 
 @pytest.mark.parametrize("lead", [0, 1])
@@ -136,6 +148,18 @@ def test_nothing_of_a_graph_is_kept(case: Case) -> None:
     assert weight.requires_grad
     assert all(not kept.requires_grad for kept in optimizer.state[weight].values())
     weight.grad = None
+
+
+@EVERY
+def test_weights_of_low_precision_learn(case: Case) -> None:
+    weight = nn.Parameter(numbers(3, 4).bfloat16())
+    optimizer, before = case.made([weight]), float(weight.detach().float().square().sum())
+    for _ in range(10):
+        optimizer.zero_grad()
+        weight.square().sum().backward()
+        optimizer.step()
+    assert weight.dtype == torch.bfloat16
+    assert float(weight.detach().float().square().sum()) < before or not case.rests
 
 
 @EVERY
