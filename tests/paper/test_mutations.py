@@ -6,11 +6,25 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.paper import faults_of_continuum, faults_of_miras, faults_of_nested_associations, faults_of_self_modifying, faults_of_titans
+from tests.paper import (
+    faults_of_continuum,
+    faults_of_miras,
+    faults_of_nested_associations,
+    faults_of_optimizers,
+    faults_of_self_modifying,
+    faults_of_titans,
+)
 from tests.paper.faults import Fault
 from tests.paper.ledger import COUNTS
 
-FAULTS = (*faults_of_titans.FAULTS, *faults_of_miras.FAULTS, *faults_of_continuum.FAULTS, *faults_of_nested_associations.FAULTS, *faults_of_self_modifying.FAULTS)
+FAULTS = (
+    *faults_of_titans.FAULTS,
+    *faults_of_miras.FAULTS,
+    *faults_of_continuum.FAULTS,
+    *faults_of_nested_associations.FAULTS,
+    *faults_of_optimizers.FAULTS,
+    *faults_of_self_modifying.FAULTS,
+)
 
 
 def _said(fault: Fault) -> str:

@@ -6,6 +6,7 @@ from .activation import pulled_back as pulled_back
 from .activation import twice_differentiable as twice_differentiable
 from .decay import products as products
 from .decay import running as running
+from .inverse_root import inverse_root as inverse_root
 from .length import length as length
 from .length import unit as unit
 from .newton_schulz import newton_schulz as newton_schulz

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import prod
 from typing import Literal
 
 import torch
@@ -27,12 +28,14 @@ def newton_schulz(x: Tensor, steps: int = 5, kind: Literal["quintic", "cubic"] =
         >>> bool((values > 0.6).all() and (values < 1.3).all())
         True
     """
-    tall = x.shape[-2] > x.shape[-1]
-    x = x.transpose(-1, -2) if tall else x
+    shape, tall = x.shape, x.shape[-2] > x.shape[-1]
+    x = x.reshape(prod(shape[:-2]), *shape[-2:]) if x.ndim > 2 else x
+    add = torch.baddbmm if x.ndim > 2 else torch.addmm
+    x = x.mT if tall else x
     squares = x.square().sum((-1, -2), keepdim=True)
     x = x / torch.where(squares > 0, squares, 1.0).sqrt().clamp(min=1e-7)
     a, b, c = _COEFFICIENTS[kind]
     for _ in range(steps):
-        gram = x @ x.transpose(-1, -2)
-        x = a * x + (b * gram + c * gram @ gram if c else b * gram) @ x
-    return x.transpose(-1, -2) if tall else x
+        gram = x @ x.mT
+        x = add(x, add(gram, gram, gram, beta=b, alpha=c), x, beta=a) if c else add(x, gram, x, beta=a, alpha=b)
+    return (x.mT if tall else x).reshape(shape)

@@ -1,10 +1,13 @@
 """Plain gradient descent."""
 
+# pyright: reportPrivateImportUsage=false
+
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from .optimizer import AbstractOptimizer, State
@@ -31,9 +34,14 @@ class GradientDescent(AbstractOptimizer):
         0.5
     """
 
-    def __init__(self, params: Iterable[Any], lr: float = 1e-2) -> None:
+    def __init__(self, params: Iterable[Any], lr: float | Tensor = 1e-2) -> None:
         super().__init__(params, lr=lr)
 
     @classmethod
     def advance(cls, weight: Tensor, gradient: Tensor, state: State, options: Mapping[str, Any], lead: int = 0) -> tuple[Tensor, State]:
         return weight - options["lr"] * gradient, state
+
+    @classmethod
+    def advance_all(cls, weights: list[Tensor], gradients: list[Tensor], states: list[State], options: Mapping[str, Any]) -> list[State]:
+        torch._foreach_add_(weights, gradients, alpha=-float(options["lr"]))
+        return states

@@ -1,5 +1,7 @@
 """Momentum: a memory of past gradients, of one number for each."""
 
+# pyright: reportPrivateImportUsage=false
+
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
@@ -8,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .optimizer import AbstractOptimizer, State
+from .optimizer import AbstractOptimizer, State, check_share
 
 
 class Momentum(AbstractOptimizer):
@@ -34,14 +36,13 @@ class Momentum(AbstractOptimizer):
         0.375
     """
 
-    def __init__(self, params: Iterable[Any], lr: float = 1e-2, alpha: float = 0.9) -> None:
+    def __init__(self, params: Iterable[Any], lr: float | Tensor = 1e-2, alpha: float = 0.9) -> None:
         super().__init__(params, lr=lr, alpha=alpha)
 
     @classmethod
     def check(cls, options: Mapping[str, Any]) -> None:
         super().check(options)
-        if not 0 <= options["alpha"] <= 1:
-            raise ValueError(f"{cls.__name__}.alpha must lie in [0, 1], got {options['alpha']!r}.")
+        check_share(f"{cls.__name__}.alpha", options["alpha"], most=1.0)
 
     @classmethod
     def begin(cls, weight: Tensor, options: Mapping[str, Any], lead: int = 0) -> State:
@@ -51,3 +52,11 @@ class Momentum(AbstractOptimizer):
     def advance(cls, weight: Tensor, gradient: Tensor, state: State, options: Mapping[str, Any], lead: int = 0) -> tuple[Tensor, State]:
         momentum = options["alpha"] * state["momentum"] - options["lr"] * gradient
         return weight + momentum, {"momentum": momentum}
+
+    @classmethod
+    def advance_all(cls, weights: list[Tensor], gradients: list[Tensor], states: list[State], options: Mapping[str, Any]) -> list[State]:
+        momenta = [state["momentum"] for state in states]
+        torch._foreach_mul_(momenta, options["alpha"])
+        torch._foreach_add_(momenta, gradients, alpha=-float(options["lr"]))
+        torch._foreach_add_(weights, momenta)
+        return states

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import Tensor
@@ -15,6 +15,9 @@ State = dict[str, Tensor]
 
 class AbstractOptimizer(torch.optim.Optimizer, ABC):
     """An optimizer whose meaning is ``begin`` and ``advance``: pure, differentiable functions of one weight.
+
+    With ``lead`` they are functions of many weights at once, which the first ``lead`` axes of every tensor count and which know nothing of each other. What is
+    kept for a weight is tensors alone, and what counts its steps is called ``step``, since torch loads whatever is called otherwise in the weight's type.
 
     A subclass names its options with their defaults as arguments of ``__init__``, and hands them on::
 
@@ -55,9 +58,10 @@ class AbstractOptimizer(torch.optim.Optimizer, ABC):
         Raises:
             ValueError: The message names the option, what was got, and what is expected.
         """
-        lr = options["lr"]
-        if not isinstance(lr, Tensor) and not lr >= 0:
-            raise ValueError(f"{cls.__name__}.lr must be at least 0, got {lr!r}.")
+        for name in ("lr", "eps", "weight_decay"):
+            value = options.get(name, 0.0)
+            if not isinstance(value, Tensor) and not value >= 0:
+                raise ValueError(f"{cls.__name__}.{name} must be at least 0, got {value!r}.")
 
     @classmethod
     def begin(cls, weight: Tensor, options: Mapping[str, Any], lead: int = 0) -> State:
@@ -72,6 +76,16 @@ class AbstractOptimizer(torch.optim.Optimizer, ABC):
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         self.check({**self.defaults, **{name: value for name, value in param_group.items() if name in self.defaults}})
         super().add_param_group(param_group)
+
+    @classmethod
+    def advance_all(cls, weights: list[Tensor], gradients: list[Tensor], states: list[State], options: Mapping[str, Any]) -> list[State]:
+        """``advance`` for a list of single weights, which are changed in place; optimizers override it that can do that in fewer strokes."""
+        kept: list[State] = []
+        for weight, gradient, state in zip(weights, gradients, states, strict=True):
+            after, new = cls.advance(weight, gradient, state, options)
+            weight.copy_(after)
+            kept.append(new)
+        return kept
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -90,16 +104,34 @@ class AbstractOptimizer(torch.optim.Optimizer, ABC):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        for group in self.param_groups:
-            for weight in group["params"]:
-                if weight.grad is not None:
-                    self._move(weight, weight.grad, group)
+        moving = [(group, [weight for weight in group["params"] if weight.grad is not None]) for group in self.param_groups]
+        if any(weight.grad.is_sparse for _, weights in moving for weight in weights):
+            raise RuntimeError(f"{type(self).__name__} needs dense gradients, got a sparse one; make its layer with sparse=False.")
+        for group, weights in moving:
+            states = [self._before(weight, group) for weight in weights]
+            kept = self.advance_all(weights, [weight.grad for weight in weights], states, group)
+            self.state.update(zip(weights, kept, strict=True))
         return loss
 
-    def _move(self, weight: Tensor, gradient: Tensor, group: dict[str, Any]) -> None:
-        if gradient.is_sparse:
-            raise RuntimeError(f"{type(self).__name__} needs dense gradients, got a sparse one; make its layer with sparse=False.")
-        kept = self.state[weight] or self.begin(weight, group)
-        after, new = self.advance(weight, gradient, kept, group)
-        weight.copy_(after)
-        self.state[weight] = new
+    def _before(self, weight: Tensor, group: Mapping[str, Any]) -> State:
+        return self.state[weight] or self.begin(weight, group)
+
+
+def check_share(name: str, value: float, most: float | None = None) -> None:
+    """Refuse what is no share: of an average it is below one; with ``most`` it may be as much as that.
+
+    Raises:
+        ValueError: The message names it.
+    """
+    if not (0 <= value < 1 if most is None else 0 <= value <= most):
+        raise ValueError(f"{name} must lie in {'[0, 1)' if most is None else f'[0, {most:g}]'}, got {value!r}.")
+
+
+def check_choice(name: str, value: object, choices: Any) -> None:
+    """Refuse what a ``Literal`` does not hold.
+
+    Raises:
+        ValueError: The message names it, and the choices.
+    """
+    if value not in get_args(choices):
+        raise ValueError(f"{name} must be one of {', '.join(map(repr, get_args(choices)))}, got {value!r}.")
