@@ -28,7 +28,7 @@ HEBB = memories.test_the_hebbian_rule_writes_whatever_is_known
 
 
 def _climbing(right: Function) -> Function:
-    return staticmethod(lambda weight, gradient, state, options, lead=0: right(weight, -gradient, state, options, lead))
+    return staticmethod(lambda weights, gradients, states, options: right(weights, [-gradient for gradient in gradients], states, options))
 
 
 def _cut_off(right: Function) -> Function:
@@ -146,7 +146,7 @@ FAULTS = (
     Fault(
         "an optimizer climbs",
         GradientDescent,
-        "advance",
+        "advance_all",
         _climbing,
         nested(7, 19, 22, 23),
         (
