@@ -11,8 +11,8 @@ FOUND = {torch.float64: 1e-6}  # how close LBFGS comes
 
 
 def argmin(loss: Callable[[Tensor], Tensor], start: Tensor) -> Tensor:
-    x = start.detach().clone().requires_grad_()
-    search = torch.optim.LBFGS([x], max_iter=200, tolerance_grad=1e-13, tolerance_change=1e-16, line_search_fn="strong_wolfe")
+    x = start.detach().clone(memory_format=torch.contiguous_format).requires_grad_()
+    search = torch.optim.LBFGS([x], max_iter=300, tolerance_grad=1e-13, tolerance_change=1e-16, line_search_fn="strong_wolfe")
 
     def closure() -> Tensor:
         search.zero_grad()

@@ -14,7 +14,7 @@ from retain.layers.self_modifying.bank import Bank
 from retain.memory.structure import Matrix, ResidualMLP
 from retain.numerics import rank_one
 from tests.paper import test_nested_self_modifying as tests
-from tests.paper.faults import Fault, Function, a_property, always, times
+from tests.paper.faults import Fault, Function, a_property, always, nested, times
 
 OWN = partial(tests.test_memories_hold_values_of_their_own, Matrix(), "still")
 DEEP = partial(tests.test_memories_hold_values_of_their_own, ResidualMLP(), "still")
@@ -25,10 +25,6 @@ DOT, SQUARE = (
     partial(test, 4) for test in (tests.test_a_matrix_that_descends_on_the_dot_product, tests.test_a_matrix_that_descends_on_half_the_squared_error)
 )
 STILL = tests.test_projections_that_stand_still_and_a_matrix_are_the_gated_delta_rule
-
-
-def _nested(*numbers: int) -> tuple[tuple[str, int], ...]:
-    return tuple(("nested_learning", number) for number in numbers)
 
 
 def _forgets_nothing(right: Function) -> Function:
@@ -85,7 +81,7 @@ FAULTS = (
         rank_one.Stretch,
         "of",
         _forgets_nothing,
-        _nested(76, 78, 79, 83, 86, 88),
+        nested(76, 78, 79, 83, 86, 88),
         (STILL, SHARED, OWN, DEEP),
     ),
     Fault(
@@ -93,35 +89,35 @@ FAULTS = (
         Rates,
         "of",
         lambda right: lambda self, name, raw: right(self, name, raw.mean().expand_as(raw) if name == "eta" else raw),
-        _nested(76, 79, 83, 86),
+        nested(76, 79, 83, 86),
         (STILL, SHARED, OWN),
     ),
-    Fault("the error counts twice", chunks, "_error", times(2.0), _nested(77, 80, 81, 85, 88, 93), (STILL, SHARED, OWN, SQUARE)),
+    Fault("the error counts twice", chunks, "_error", times(2.0), nested(77, 80, 81, 85, 88, 93), (STILL, SHARED, OWN, SQUARE)),
     Fault(
         "the dot product is fled from",
         chunks,
         "_error",
         _ascends,
-        _nested(92),
+        nested(92),
         (DOT, partial(tests.test_the_dot_product_and_the_factor_make_a_memory_say_its_value, 16)),
     ),
-    Fault("memories share their own values", chunks, "_error", _one_value, _nested(84, 85, 87), (OWN, DEEP)),
+    Fault("memories share their own values", chunks, "_error", _one_value, nested(84, 85, 87), (OWN, DEEP)),
     Fault(
         "what is taken out is not what is there",
         rank_one,
         "_one_later",
         always(lambda table: table),
-        _nested(90, 92, 93),
+        nested(90, 92, 93),
         (CHUNKS, DOT, SQUARE),
     ),
-    Fault("memories are read behind their chunk", chunks, "_answers", _written_first, _nested(83, 86, 90), (OWN, CHUNKS)),
-    Fault("all is made by the newest memories", chunks, "_segment", _at_the_newest, _nested(90), (CLOCKS,)),
+    Fault("memories are read behind their chunk", chunks, "_answers", _written_first, nested(83, 86, 90), (OWN, CHUNKS)),
+    Fault("all is made by the newest memories", chunks, "_segment", _at_the_newest, nested(90), (CLOCKS,)),
     Fault(
         "the memory has the clock of the projections",
         SelfModifyingRule,
         "chunks",
         a_property(lambda self: dict.fromkeys(("memory", "projections"), self.projection_chunk or self.chunk)),
-        _nested(90),
+        nested(90),
         (CLOCKS,),
     ),
     Fault(
@@ -129,16 +125,16 @@ FAULTS = (
         layer,
         "at_rest",
         _at_the_start,
-        _nested(78, 82),
+        nested(78, 82),
         (STILL, tests.test_read_only_answers_are_those_behind_the_write),
     ),
-    Fault("a memory is nothing beside its perceptron", Bank, "read", _no_identity, _nested(84, 87, 88), (DEEP,)),
+    Fault("a memory is nothing beside its perceptron", Bank, "read", _no_identity, nested(84, 87, 88), (DEEP,)),
     Fault(
         "the structure has no identity",
         ResidualMLP,
         "read",
         lambda right: lambda self, weights, x: right(self, weights, x) - x,
-        _nested(89, 91),
+        nested(89, 91),
         (tests.test_a_memory_is_a_perceptron_beside_the_identity,),
     ),
 )

@@ -13,6 +13,7 @@ from torch import Tensor
 from retain import Gates, MemoryRule, NeuralMemory, Output, Projections, bias, learner, presets, retention
 from retain.core.contracts import AbstractBias
 from tests.by_hand import KEY, TIME, agree, between, engines_of, kept_of, letters, momentum_of, outer, read, stream_of
+from tests.paper.argmin import argmin
 from tests.streams import World, run
 from tests.tolerances import assert_near
 
@@ -30,22 +31,6 @@ def featured(here: World, rate: float | None = None) -> World:
     assert tokens.q is not None
     lr = tokens.lr if rate is None else torch.full_like(tokens.lr, rate)
     return replace(here, tokens=replace(tokens, q=phi(tokens.q), k=phi(tokens.k), lr=lr))
-
-
-def argmin(objective: Callable[[Tensor], Tensor], start: Tensor) -> Tensor:
-    """Where LBFGS comes to a rest."""
-    x = start.detach().clone(memory_format=torch.contiguous_format).requires_grad_()
-    optimizer = torch.optim.LBFGS([x], max_iter=300, tolerance_grad=1e-13, tolerance_change=1e-16, line_search_fn="strong_wolfe")
-
-    def closure() -> Tensor:
-        optimizer.zero_grad()
-        loss = objective(x)
-        loss.backward()
-        return loss
-
-    for _ in range(3):
-        optimizer.step(closure)
-    return x.detach()
 
 
 def normal(*shape: int, seed: int = 0) -> Tensor:

@@ -11,7 +11,8 @@ from torch import Tensor
 from retain import Gates, MemoryState, NeuralMemory, presets
 from retain.layers import window
 from retain.layers.attention import Attention, AttentionMap
-from tests.paper.test_nested_associations import DIM, argmin, bare, normal
+from tests.paper.argmin import argmin
+from tests.paper.test_nested_associations import DIM, bare, normal
 from tests.tolerances import assert_near
 
 

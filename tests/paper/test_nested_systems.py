@@ -16,7 +16,8 @@ from retain.engines import select
 from retain.layers import window
 from retain.optim import GradientDescent
 from tests.by_hand import KEY, engines_of, outer, read, stream_of
-from tests.paper.test_nested_associations import DIM, argmin, bare, normal
+from tests.paper.argmin import argmin
+from tests.paper.test_nested_associations import DIM, bare, normal
 from tests.streams import run
 from tests.tolerances import assert_near
 

@@ -23,7 +23,7 @@ from .gates import Gates
 from .lookahead import behind
 from .output import Output
 from .projections import Projections
-from .rows import Rows
+from .rows import Rows, check_batch, check_stream
 
 
 class NeuralMemory(nn.Module):
@@ -190,17 +190,13 @@ class NeuralMemory(nn.Module):
             StateMismatch: The state belongs to another layer or another number of rows.
             ValueError: Shapes do not fit, or ``beside`` is missing, unwanted, or of a memory that takes its steps elsewhere.
         """
-        if x.ndim != 3 or x.shape[-1] != self.dim:
-            raise ValueError(f"this memory reads a stream of width {self.dim}, got x of shape {list(x.shape)}; it must be [batch, time, {self.dim}].")
+        check_stream(x, self.dim, write_mask=write_mask, emphasis=emphasis)
         stored = store if isinstance(store, tuple) else (x, x) if store is None else (store, store)
         for part in stored:
             if part.shape != x.shape:
                 raise ValueError(
                     f"what is stored lies token by token beside what is read: store must have x's shape {list(x.shape)}, got {list(part.shape)}."
                 )
-        for name, per_token in (("write_mask", write_mask), ("emphasis", emphasis)):
-            if per_token is not None and per_token.shape != x.shape[:2]:
-                raise ValueError(f"{name} has one entry for each token, [batch, time] = {list(x.shape[:2])}; got {list(per_token.shape)}.")
         if (beside is None) == (self.rule.anchor.residual == "weights"):
             raise ValueError(
                 f"beside= goes with residual='weights' and with nothing else: the rule has residual={self.rule.anchor.residual!r}, and beside= is "
@@ -248,10 +244,7 @@ class NeuralMemory(nn.Module):
     def _checked(self, state: MemoryState | None, batch: int) -> MemoryState:
         if state is None:
             return self.start(batch)
-        if state.batch != batch:
-            raise StateMismatch(
-                f"the state has {state.batch} rows and the input {batch}. Choose rows with state[...], or start a state with memory.start({batch})."
-            )
+        check_batch(state.batch, batch)
         expected = {name: (batch, self.heads, *w.shape[1:]) for name, w in self.initial.items()}
         got = {name: tuple(w.shape) for name, w in state.accumulator.items()}
         if got != expected or len(state.moments) != self.rule.learner.moments:

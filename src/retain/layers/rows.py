@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from retain.core.errors import StateMismatch
 from retain.numerics.ragged import gather
 
 
@@ -63,3 +64,28 @@ class Rows:
         flat = rows.new_zeros(self.shape[0] * self.shape[1], *rows.shape[2:])
         where = self.index[alive].to(rows.device)
         return flat.index_copy(0, where, rows[alive.to(rows.device)]).unflatten(0, self.shape)
+
+
+def check_stream(x: Tensor, dim: int, **per_token: Tensor | None) -> None:
+    """Refuse a stream that is not [batch, time, dim], and what has not one entry for each of its tokens.
+
+    Raises:
+        ValueError: The message names what does not fit.
+    """
+    if x.ndim != 3 or x.shape[-1] != dim:
+        raise ValueError(f"this memory reads a stream of width {dim}, got x of shape {list(x.shape)}; it must be [batch, time, {dim}].")
+    for name, given in per_token.items():
+        if given is not None and given.shape != x.shape[:2]:
+            raise ValueError(f"{name} has one entry for each token, [batch, time] = {list(x.shape[:2])}; got {list(given.shape)}.")
+
+
+def check_batch(held: int, batch: int) -> None:
+    """Refuse a state of other rows than the input's.
+
+    Raises:
+        StateMismatch: The numbers differ.
+    """
+    if held != batch:
+        raise StateMismatch(
+            f"the state has {held} rows and the input {batch}. Choose rows with state[...], or start a state with memory.start({batch})."
+        )

@@ -21,7 +21,7 @@ from retain.memory import presets
 from .gates import GateMap, Gates
 from .output import Output
 from .projections import Projections
-from .rows import Rows
+from .rows import Rows, check_batch, check_stream
 from .tnt_state import TNTState
 
 
@@ -170,10 +170,7 @@ class TNTMemory(nn.Module):
             StateMismatch: The state belongs to another layer or another number of rows.
             ValueError: Shapes do not fit, or ``write=False`` is asked of memories whose tokens see each other.
         """
-        if x.ndim != 3 or x.shape[-1] != self.dim:
-            raise ValueError(f"this memory reads a stream of width {self.dim}, got x of shape {list(x.shape)}; it must be [batch, time, {self.dim}].")
-        if write_mask is not None and write_mask.shape != x.shape[:2]:
-            raise ValueError(f"write_mask has one entry for each token, [batch, time] = {list(x.shape[:2])}; got {list(write_mask.shape)}.")
+        check_stream(x, self.dim, write_mask=write_mask)
         rows = Rows.of(x, mask, cu_seqlens)
         x_rows = rows.gather(x)
         before = self._checked(state, x_rows.shape[0])
@@ -226,10 +223,7 @@ class TNTMemory(nn.Module):
     def _checked(self, state: TNTState | None, batch: int) -> TNTState:
         if state is None:
             return self.start(batch)
-        if state.batch != batch:
-            raise StateMismatch(
-                f"the state has {state.batch} rows and the input {batch}. Choose rows with state[...], or start a state with memory.start({batch})."
-            )
+        check_batch(state.batch, batch)
         got = [_held(part) for part in (state.global_, *state.locals)]
         expected = [({name: (batch, *w.shape) for name, w in part.initial.items()}, part.rule.learner.moments) for part in self.parts]
         sums = {tuple(w.shape) for part in state.projections for w in part.accumulator.values()}

@@ -14,7 +14,7 @@ from retain.core.shapes import Stream, TokenMask
 from retain.core.state import MemoryState
 from retain.core.trees import each
 from retain.layers.output import Output
-from retain.layers.rows import Rows
+from retain.layers.rows import Rows, check_batch, check_stream
 from retain.layers.short_conv import ShortConv
 from retain.memory.structure import MLP, Matrix, ResidualMLP
 
@@ -148,10 +148,7 @@ class SelfModifyingMemory(nn.Module):
             StateMismatch: The state belongs to another layer or another number of rows.
             ValueError: Shapes do not fit.
         """
-        if x.ndim != 3 or x.shape[-1] != self.dim:
-            raise ValueError(f"this memory reads a stream of width {self.dim}, got x of shape {list(x.shape)}; it must be [batch, time, {self.dim}].")
-        if write_mask is not None and write_mask.shape != x.shape[:2]:
-            raise ValueError(f"write_mask has one entry for each token, [batch, time] = {list(x.shape[:2])}; got {list(write_mask.shape)}.")
+        check_stream(x, self.dim, write_mask=write_mask)
         rows = Rows.of(x, mask, cu_seqlens)
         x_rows = rows.gather(x)
         before = self._checked(state, x_rows.shape[0])
@@ -188,10 +185,7 @@ class SelfModifyingMemory(nn.Module):
     def _checked(self, state: MemoryState | None, batch: int) -> MemoryState:
         if state is None:
             return self.start(batch)
-        if state.batch != batch:
-            raise StateMismatch(
-                f"the state has {state.batch} rows and the input {batch}. Choose rows with state[...], or start a state with memory.start({batch})."
-            )
+        check_batch(state.batch, batch)
         expected, got = ({path: tuple(w.shape) for path, w in held.accumulator.items()} for held in (self.start(batch), state))
         moments = 0 if self.rule.momentum is None else 1
         if got != expected or len(state.moments) != moments or ("tail" in state.buffers) != (self.conv is not None):

@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import dataclass
 
-from jaxtyping import Float
-from torch import Tensor
-
-from retain.core.contracts import AbstractBias
-from retain.core.rule import MemoryRule
-
-from .l2 import L2
+from .wrapper import AbstractWrapper
 
 
 @dataclass(frozen=True, kw_only=True)
-class Omega(AbstractBias):
+class Omega(AbstractWrapper):
     r"""$\ell_t(W) = \sum_{i=t-c+1}^{t} \gamma^{(t)}_i\, \ell(W; k_i, v_i)$: what is to be held is the last $c$ tokens, not the last one.
 
     All gradients of a token's step are taken where its own is, so tokens of an earlier segment are weighed against the newer memory. Symbols: ``window``
@@ -34,7 +27,6 @@ class Omega(AbstractBias):
         L2(scale=0.5)
     """
 
-    inner: AbstractBias = field(default_factory=L2)
     window: int = 4  # pyright: ignore[reportIncompatibleMethodOverride, reportAssignmentType]
 
     def __post_init__(self) -> None:
@@ -42,27 +34,3 @@ class Omega(AbstractBias):
             raise ValueError(f"Omega.window counts tokens and must be at least 1, got {self.window}.")
         if self.inner.window > 1:
             raise ValueError(f"Omega(inner=) is the bias of one token, got {type(self.inner).__name__} with a window of {self.inner.window}.")
-
-    @property
-    def gate(self) -> Literal["none", "token", "channel"]:
-        return self.inner.gate
-
-    @property
-    def single(self) -> AbstractBias:
-        return self.inner.single
-
-    @property
-    def transposed(self) -> bool:
-        return self.inner.transposed
-
-    def why_not(self, rule: MemoryRule) -> str | None:
-        return self.inner.why_not(rule)
-
-    def at(self, threshold: Tensor) -> AbstractBias:
-        return self.inner.at(threshold)
-
-    def loss(self, y: Float[Tensor, "*tokens value"], v: Float[Tensor, "*tokens value"]) -> Float[Tensor, "*tokens"]:
-        return self.inner.loss(y, v)
-
-    def grad(self, y: Float[Tensor, "*tokens value"], v: Float[Tensor, "*tokens value"]) -> Float[Tensor, "*tokens value"]:
-        return self.inner.grad(y, v)

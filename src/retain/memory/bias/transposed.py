@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import dataclass
 
-from jaxtyping import Float
-from torch import Tensor
-
-from retain.core.contracts import AbstractBias, AbstractMatrix
+from retain.core.contracts import AbstractMatrix
 from retain.core.rule import MemoryRule
 
-from .l2 import L2
+from .wrapper import AbstractWrapper
 
 
 @dataclass(frozen=True, kw_only=True)
-class Transposed(AbstractBias):
+class Transposed(AbstractWrapper):
     r"""$\ell_t(M) = \ell(M^\top v_t;\, k_t)$: what is held is the key, given the value, by the transpose of a memory that is read as ever, $y_t = M q_t$.
 
     With half the squared error this is, but for a number that does not depend on the memory, $-\langle M k_t, v_t \rangle + \frac12 \lVert M^\top v_t \rVert^2$,
@@ -34,8 +30,6 @@ class Transposed(AbstractBias):
         (True, L2(scale=0.5))
     """
 
-    inner: AbstractBias = field(default_factory=L2)
-
     def __post_init__(self) -> None:
         name = type(self.inner).__name__
         if self.inner.window > 1:
@@ -48,14 +42,6 @@ class Transposed(AbstractBias):
             raise ValueError(f"Transposed compares keys, and the thresholds of {name} are those of the channels of a value. Use one by token.")
 
     @property
-    def gate(self) -> Literal["none", "token", "channel"]:
-        return self.inner.gate
-
-    @property
-    def single(self) -> AbstractBias:
-        return self.inner.single
-
-    @property
     def transposed(self) -> bool:
         return True
 
@@ -63,12 +49,3 @@ class Transposed(AbstractBias):
         if isinstance(rule.structure, AbstractMatrix):
             return None
         return f"bias.Transposed needs a memory that is one matrix, got {type(rule.structure).__name__}. Use structure.Matrix()."
-
-    def at(self, threshold: Tensor) -> AbstractBias:
-        return self.inner.at(threshold)
-
-    def loss(self, y: Float[Tensor, "*tokens value"], v: Float[Tensor, "*tokens value"]) -> Float[Tensor, "*tokens"]:
-        return self.inner.loss(y, v)
-
-    def grad(self, y: Float[Tensor, "*tokens value"], v: Float[Tensor, "*tokens value"]) -> Float[Tensor, "*tokens value"]:
-        return self.inner.grad(y, v)
