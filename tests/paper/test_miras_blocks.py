@@ -114,7 +114,7 @@ def test_a_hybrid_is_layers_of_memory_and_windows_in_turn(preset: str) -> None:
     )
     torch.manual_seed(0)
     model, tokens = RetainForCausalLM(config).double().eval(), torch.randint(7, (2, TIME))
-    assert [type(layer.mixer).__name__ for layer in model.model.layers] == ["LMM", "SlidingWindow"]
+    assert [type(layer.mixer).__name__ for layer in model.model.layers] == ["LMM", "AttentionOnly"]
     whole = model(tokens).logits
     first = model(tokens[:, :5], use_cache=True)
     second = model(tokens[:, 5:], past_key_values=first.past_key_values)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from retain import Gates, NeuralMemory, Output, Projections, presets
-from retain.blocks import LMM, MAC, MAG, MAL, AbstractMixer, Gating, SlidingWindow
+from retain.blocks import LMM, MAC, MAG, MAL, AbstractMixer, Gating, AttentionOnly
 from retain.layers.attention import Attention, AttentionMap
 from tests.by_hand import outer, read
 from tests.tolerances import assert_near
@@ -177,7 +177,7 @@ def test_persistent_tokens_stand_before_every_stream_and_depend_on_none() -> Non
 def test_persistent_tokens_in_attention_are_a_feed_forward_layer_with_a_softmax() -> None:
     """FFN(x) = softmax(x W_K) W_V: what a token that sees itself alone takes from the persistent ones, whose keys are W_K and whose values are W_V."""
     attention, x = _attention(window=1), stream()
-    mixer = SlidingWindow(attention, DIM, persistent=5).double()
+    mixer = AttentionOnly(attention, DIM, persistent=5).double()
     assert mixer.persistent is not None
     w_q, w_k, w_v = _split(attention)
     keys, values = mixer.persistent @ w_k / DIM**0.5, mixer.persistent @ w_v
@@ -265,7 +265,7 @@ def test_mal_is_a_window_over_what_a_memory_answers() -> None:
 def test_a_token_sees_the_persistent_ones_and_its_window_and_nothing_else() -> None:
     """SW-Attn over P || x: token i sees P and the tokens from i - w + 1 to i."""
     attention, x = _attention(window=3), stream(1)
-    mixer = SlidingWindow(attention, DIM, persistent=2).double()
+    mixer = AttentionOnly(attention, DIM, persistent=2).double()
     assert mixer.persistent is not None
     y, _ = mixer(x, mixer.start(1), every(x))
     for i in range(TIME):

@@ -1,5 +1,10 @@
-"""Blocks: one figure of a paper in each file."""
+"""Blocks: one figure of a paper in each file, each a mixer for ``Block``.
 
+Hope is ``Block(LMM(SelfModifyingMemory(...)), ..., levels=...)``, Hope-Attention ``Block(AttentionOnly(...), ..., levels=...)`` with attention to all
+(Nested Learning section 8.3).
+"""
+
+from .attention_only import AttentionOnly as AttentionOnly
 from .convolution import Convolution as Convolution
 from .lmm import LMM as LMM
 from .mac import MAC as MAC
@@ -9,5 +14,4 @@ from .memory_before_attention import MemoryBeforeAttention as MemoryBeforeAttent
 from .mixer import AbstractMixer as AbstractMixer
 from .mixer import Block as Block
 from .mixer import Gating as Gating
-from .sliding_window import SlidingWindow as SlidingWindow
 from .state import BlockState as BlockState

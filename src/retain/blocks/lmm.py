@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from retain.layers import NeuralMemory
+from retain.layers import NeuralMemory, SelfModifyingMemory
 
 from .mixer import AbstractMixer, persistent_tokens, real_tokens, remember
 from .state import BlockState
@@ -13,7 +13,7 @@ from .state import BlockState
 class LMM(AbstractMixer):
     r"""$y = M(P \,\|\, x)$ without the rows of the persistent tokens $P$: a sequence model that has no attention at all.
 
-    Source: Titans section 4.3 and equation 19.
+    With a ``SelfModifyingMemory`` it is the first half of Hope. Source: Titans section 4.3 and equation 19; Nested Learning equations 94 to 96.
 
     Args:
         memory: The memory.
@@ -27,7 +27,7 @@ class LMM(AbstractMixer):
         tensor([7])
     """
 
-    def __init__(self, memory: NeuralMemory, *, persistent: int = 0) -> None:
+    def __init__(self, memory: NeuralMemory | SelfModifyingMemory, *, persistent: int = 0) -> None:
         super().__init__()
         self.memory, self.persistent = memory, persistent_tokens(persistent, memory.dim)
 
@@ -42,4 +42,4 @@ class LMM(AbstractMixer):
         return y, BlockState(memories={"memory": after})
 
     def openness(self, x: Tensor, margin: float = 0.0) -> Tensor:
-        return self.memory.openness(x, margin)
+        return self.memory.openness(x, margin) if isinstance(self.memory, NeuralMemory) else super().openness(x, margin)

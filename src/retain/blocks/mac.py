@@ -34,7 +34,7 @@ class MAC(AbstractMixer):
         gating: $\otimes$.
 
     Raises:
-        ValueError: From ``forward``: the memory's structure lets tokens see each other.
+        ValueError: Attention's sight has no end. From ``forward``: the memory's structure lets tokens see each other.
 
     Examples:
         >>> from retain.layers.attention import Attention
@@ -46,19 +46,21 @@ class MAC(AbstractMixer):
 
     def __init__(self, memory: NeuralMemory, attention: AttentionMap, *, persistent: int = 0, gating: Gating = Gating()) -> None:  # noqa: B008
         super().__init__()
-        self.memory, self.attention = memory, attention
+        if attention.spec.window is None:
+            raise ValueError("MAC reads in segments as long as attention's window, and got window=None; give the length of a segment.")
+        self.memory, self.attention, self.segment = memory, attention, attention.spec.window
         self.persistent = persistent_tokens(persistent, memory.dim)
         self.gate = gating.build(memory.dim)
 
     def start(self, batch: int) -> BlockState:
         memory, spec = self.memory.start(batch), self.attention.spec
-        blank = self.attention.to_q.weight.new_zeros(batch, spec.window, 2, spec.shared, self.attention.head_dim)
+        blank = self.attention.to_q.weight.new_zeros(batch, self.segment, 2, spec.shared, self.attention.head_dim)
         tail = self.memory.projections.tail(batch)
         tensors = {"keys": blank, "values": blank} | ({} if tail is None else {"tail": tail}) | _named(self.memory.weights(memory))
         return BlockState(memories={"memory": memory}, tensors=tensors)
 
     def forward(self, x: Tensor, state: BlockState, lengths: Tensor, write: bool = True) -> tuple[Tensor, BlockState]:
-        size, memory = self.attention.spec.window, state.memories["memory"]
+        size, memory = self.segment, state.memories["memory"]
         layout = Layout(memory.clock % size, lengths, size)
         cells = torch.arange(layout.cells)
         real = (cells >= layout.offset[:, None]) & (cells < layout.end[:, None])
@@ -111,7 +113,7 @@ class MAC(AbstractMixer):
 
         In attention's context what was retrieved for a token stands a segment before it.
         """
-        size, theta = self.attention.spec.window, self.attention.spec.theta
+        size, theta = self.segment, self.attention.spec.theta
         q, k, v = self.attention.project(x)
         _, k_past, v_past = self.attention.project(h.to(x.dtype))
         at = torch.full((x.shape[0],), place)

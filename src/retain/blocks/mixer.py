@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -12,10 +13,11 @@ from torch import Tensor, nn
 
 from retain.core.state import MemoryState
 from retain.core.untraced import untraced
-from retain.layers import RMS, NeuralMemory
-from retain.layers.feed_forward import FeedForward
+from retain.layers import RMS, ContinuumMemory, Level, NeuralMemory, SelfModifyingMemory
+from retain.layers.continuum import Form
+from retain.layers.level import placed, under
 
-from .state import BlockState
+from .state import LEVELS, BlockState
 
 
 class AbstractMixer(nn.Module, ABC):
@@ -76,7 +78,9 @@ class GatingMap(nn.Module):
         return y * (torch.sigmoid(m) if self.spec.kind == "sigmoid" else F.silu(m))
 
 
-def remember(memory: NeuralMemory, x: Tensor, state: MemoryState, real: Tensor | None, write: bool) -> tuple[Tensor, MemoryState]:
+def remember(
+    memory: NeuralMemory | SelfModifyingMemory, x: Tensor, state: MemoryState, real: Tensor | None, write: bool
+) -> tuple[Tensor, MemoryState]:
     """A memory's answers to the tokens that are ``real`` [batch, time]; None means all are."""
     never = None if write else torch.zeros(x.shape[:2], dtype=torch.bool, device=x.device)
     y, after, *_ = memory(x, state, mask=real, write_mask=never)
@@ -94,12 +98,18 @@ def persistent_tokens(count: int, dim: int) -> nn.Parameter | None:
 
 
 class Block(nn.Module):
-    r"""$x \leftarrow x + \mathrm{mixer}(\mathrm{norm}(x))$, $x \leftarrow x + \mathrm{SwiGLU}(\mathrm{norm}(x))$.
+    r"""$x \leftarrow x + \mathrm{mixer}(\mathrm{norm}(x))$, then $x \leftarrow x + \mathrm{SwiGLU}(\mathrm{norm}(x))$, which may be several and may learn.
+
+    The token-wise half is a ``ContinuumMemory``, the paper's $y_t = \mathrm{MLP}^{(f_k)}(\dots \mathrm{MLP}^{(f_1)}(o_t))$. Its levels stand still while a
+    block reads; who knows the loss moves them with ``learn``. Norms and residuals are left out of the paper's equations. Source: Nested Learning
+    equation 97.
 
     Args:
         mixer: Where tokens meet.
         dim: Width of the stream.
-        hidden: Width inside the token-wise half.
+        hidden: Width inside each level of the token-wise half.
+        levels: How each of them learns; one that never does is the token-wise half of a transformer.
+        form: How they stand to each other; see ``ContinuumMemory``.
         margin: Of the write cost; see ``NeuralMemory.write_cost``.
 
     Examples:
@@ -110,15 +120,31 @@ class Block(nn.Module):
         torch.Size([1, 5, 8])
     """
 
-    def __init__(self, mixer: AbstractMixer, dim: int, hidden: int, *, margin: float = 0.0) -> None:
+    def __init__(
+        self,
+        mixer: AbstractMixer,
+        dim: int,
+        hidden: int,
+        *,
+        levels: Sequence[Level] = (Level(every=0),),
+        form: Form = "sequential",
+        margin: float = 0.0,
+    ) -> None:
         super().__init__()
-        self.margin = margin
-        self.norm, self.norm_up = RMS().build(dim), RMS().build(dim)
-        self.mixer, self.feed_forward = mixer, FeedForward(dim, hidden)
+        self.margin, self.norm, self.mixer = margin, RMS().build(dim), mixer
+        self.continuum = ContinuumMemory(dim, hidden, levels=levels, form=form)
 
     def start(self, batch: int) -> BlockState:
         """The state before the first token of ``batch`` streams."""
-        return self.mixer.start(batch)
+        start = self.mixer.start(batch)
+        return self._with_levels(start, self.continuum.start(batch)) if self.continuum.fastest else start
+
+    def learn(self, state: BlockState, gradients: Mapping[str, Tensor], tokens: Tensor) -> BlockState:
+        """The state behind ``tokens`` more tokens of each row, from which the levels learn; see ``ContinuumMemory.learn``."""
+        return self._with_levels(state, self.continuum.learn(under(state.tensors, LEVELS), gradients, tokens))
+
+    def _with_levels(self, state: BlockState, levels: Mapping[str, Tensor]) -> BlockState:
+        return replace(state, tensors={**state.tensors, **placed(levels, LEVELS)})
 
     def forward(self, x: Tensor, state: BlockState | None, lengths: Tensor, write: bool = True) -> tuple[Tensor, BlockState, Tensor]:
         """The stream [batch, time, dim] with this block's shares added, the state behind it, and in training how open its memories' gates stood
@@ -127,7 +153,11 @@ class Block(nn.Module):
         Without a state the streams begin here.
         """
         seen = self.norm(x)
-        y, after = untraced(self.mixer)(seen, untraced(self.start)(x.shape[0]) if state is None else state, lengths, write)
+        state = untraced(self.start)(x.shape[0]) if state is None else state
+        y, after = untraced(self.mixer)(seen, state, lengths, write)
         x = x + y
         cost = untraced(self.mixer.openness)(seen, self.margin) if self.training else x.new_zeros(x.shape[:2])
-        return x + self.feed_forward(self.norm_up(x)), after, cost
+        if not self.continuum.fastest:
+            return self.continuum(x), after, cost
+        levels = under(state.tensors, LEVELS)
+        return untraced(self.continuum)(x, levels), self._with_levels(after, levels), cost

@@ -6,10 +6,14 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from retain.core.state import MemoryState
 from retain.layers.window import Sight
+
+LEVELS = "levels/"
+"""Under this name a state keeps, among its tensors, those of the levels that learn; see ``ContinuumMemory``."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,7 +97,9 @@ class BlockState:
 
         return BlockState(
             memories={name: MemoryState.where(rows, memory, no.memories[name]) for name, memory in yes.memories.items()},
-            sights=tuple(Sight(*(pick(a, b) for a, b in zip(*pair, strict=True))) for pair in zip(yes.sights, no.sights, strict=True)),
+            sights=tuple(
+                Sight(*(pick(a, b) for a, b in zip(*_of_one_length(a, b), strict=True))) for a, b in zip(yes.sights, no.sights, strict=True)
+            ),
             tensors={name: pick(tensor, no.tensors[name]) for name, tensor in yes.tensors.items()},
         )
 
@@ -103,3 +109,13 @@ class BlockState:
         held += [tensor for memory in self.memories.values() for _, tensor in memory.tensors()]
         places = {(t.untyped_storage().data_ptr(), t.storage_offset(), t.shape): t.numel() * t.element_size() for t in held if t.numel()}
         return sum(places.values()) // max(1, held[0].shape[0])
+
+
+def _of_one_length(a: Sight, b: Sight) -> tuple[Sight, Sight]:
+    """Both with as many places as the one that keeps more; the others are blank, and before the stream."""
+    most = max(a.k.shape[1], b.k.shape[1])
+    first, second = (
+        sight._replace(**{name: F.pad(part, (0, 0, 0, 0, most - part.shape[1], 0)) for name, part in (("k", sight.k), ("v", sight.v))})
+        for sight in (a, b)
+    )
+    return first, second

@@ -1,4 +1,4 @@
-"""Attention over the last tokens of a stream, with a prefix that is always in sight."""
+"""Attention over the last tokens of a stream, or over all, with a prefix that is always in sight."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .window import Sight, Window
 
 
 class AbstractAttention(nn.Module, ABC):
-    """Something that looks back over a window, and can stop and go on anywhere."""
+    """Something that looks back, and can stop and go on anywhere."""
 
     @abstractmethod
     def start(self, batch: int) -> tuple[Sight, ...]:
@@ -40,7 +40,7 @@ class Attention:
     Args:
         heads: Query heads.
         kv_heads: Key and value heads, each shared by ``heads / kv_heads`` query heads; None has as many as ``heads``.
-        window: Tokens in sight.
+        window: Tokens in sight; None for all that were read, of which then all keys and values are kept.
         theta: Base of the rotary wavelengths.
         start: ``"plain"``, or ``"self"``: keys begin as the queries, the output map as the inverse of that for values, and a token scores itself about 8
             above others, so that it comes through nearly as it is. Training may leave it. A memory that is written by attention, as in MAC, then has
@@ -60,14 +60,14 @@ class Attention:
 
     heads: int = 4
     kv_heads: int | None = None
-    window: int = 64
+    window: int | None = 64
     theta: float = 10_000.0
     start: Literal["plain", "self"] = "plain"
 
     def __post_init__(self) -> None:
         if self.start not in ("plain", "self"):
             raise ValueError(f"Attention.start must be 'plain' or 'self', got {self.start!r}.")
-        if min(self.heads, self.shared, self.window, self.theta) <= 0:
+        if min(self.heads, self.shared, 1 if self.window is None else self.window, self.theta) <= 0:
             raise ValueError(f"heads, kv_heads, window and theta are positive, got {self.heads}, {self.kv_heads}, {self.window} and {self.theta}.")
         if self.heads % self.shared:
             raise ValueError(f"kv_heads must divide heads, got {self.kv_heads} and {self.heads}.")

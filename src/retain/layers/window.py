@@ -1,4 +1,4 @@
-"""A window over the last tokens of a stream: queries, keys and values in, answers out, and what must be kept to go on anywhere."""
+"""A window over the last tokens of a stream, or over all: queries, keys and values in, answers out, and what must be kept to go on anywhere."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ from .flex import flex_fits, look_by_flex
 
 
 class Sight(NamedTuple):
-    """What is kept of a stream: turned keys and values [batch, window - 1, kv_heads, width] of the last tokens, the newest last."""
+    """What is kept of a stream: turned keys and values [batch, window - 1, kv_heads, width] of the last tokens, the newest last; those of all tokens
+    where sight has no end.
+    """
 
     k: Tensor
     v: Tensor
@@ -29,7 +31,8 @@ class Sight(NamedTuple):
 
 @dataclass(frozen=True)
 class Window:
-    """Softmax attention over the last ``size`` tokens, the asking one included. Positions turn queries and keys (rotary embedding, base ``theta``).
+    """Softmax attention over the last ``size`` tokens, the asking one included; over all so far if it is None. Positions turn queries and keys (rotary
+    embedding, base ``theta``).
 
     On a GPU stretches longer than the window go through flex attention, all others through scaled dot product attention; the answers are the same.
 
@@ -41,12 +44,13 @@ class Window:
         (torch.Size([1, 5, 2, 4]), torch.Size([1, 2, 2, 4]))
     """
 
-    size: int
+    size: int | None
     theta: float = 10_000.0
 
     def start(self, k: Tensor, v: Tensor) -> Sight:
         """What is kept before the first token, where keys and values are like these [batch, any, kv_heads, width]."""
-        k, v = (part.new_zeros(part.shape[0], self.size - 1, *part.shape[2:]) for part in (k, v))
+        kept = 0 if self.size is None else self.size - 1
+        k, v = (part.new_zeros(part.shape[0], kept, *part.shape[2:]) for part in (k, v))
         return Sight(k, v, torch.zeros(k.shape[0], dtype=torch.long))
 
     def look(
@@ -57,6 +61,8 @@ class Window:
         ``prefix``, keys and values [batch, tokens, kv_heads, width], has no position and is in sight of all.
         """
         q, k = (turned(part, before.clock, self.theta) for part in (q, k))
+        if self.size is None:
+            return self._look_at_all(q, k, v, before, lengths, prefix)
         keys, values = (torch.cat([kept.to(new.dtype), new], dim=1) for kept, new in ((before.k, k), (before.v, v)))
         after = Sight(trim(keys, lengths, self.size - 1), trim(values, lengths, self.size - 1), before.clock + lengths)
         near, time = min(self.size, q.shape[1]), q.shape[1]
@@ -77,6 +83,19 @@ class Window:
             seen_by_rest = _attend(rest, k, v, mask[None], ahead)
             out.append(seen_by_rest.unflatten(0, (-1, blocks)).flatten(1, 2)[:, : time - self.size])
         return torch.cat(out, dim=1), after
+
+    def _look_at_all(
+        self, q: Tensor, k: Tensor, v: Tensor, before: Sight, lengths: Tensor, prefix: tuple[Tensor, Tensor] | None
+    ) -> tuple[Tensor, Sight]:
+        """As ``look``, with turned queries and keys; what is kept has as many places as the longest row has tokens, and is blank before a shorter one."""
+        clock, kept = before.clock + lengths, before.k.shape[1]
+        keys, values = (torch.cat([old.to(new.dtype), new], dim=1) for old, new in ((before.k, k), (before.v, v)))
+        mine, seen = torch.arange(q.shape[1])[:, None], torch.arange(kept + q.shape[1])
+        y = _attend(q, keys, values, (seen <= kept + mine) & (seen >= kept - before.clock[:, None, None]), prefix)
+        most = int(clock.max()) if len(clock) else 0
+        blank = max(0, most - kept - int(lengths.min())) if len(lengths) else 0
+        k, v = (trim(F.pad(part, (0, 0, 0, 0, blank, 0)), blank + kept + lengths - most, most) for part in (keys, values))
+        return y, Sight(k, v, clock)
 
 
 def _attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, prefix: tuple[Tensor, Tensor] | None) -> Tensor:

@@ -10,24 +10,27 @@ from transformers import Cache
 
 from retain.blocks import BlockState
 
+from .learning import Unfinished
+
 
 class RetainCache(Cache):
-    """The states of a model's blocks: memories, convolution tails, and windows. It does not grow with what was read.
+    """The states of a model's blocks: memories, convolution tails, and windows. It does not grow with what was read, but where attention sees all.
 
     A call replaces ``states`` by new values and never changes the old ones, so a kept reference to them is a snapshot.
 
     Args:
         states: One for each block; empty before the first call.
         seen: Positions that went by, padding included.
+        unfinished: What the levels of its blocks, if they learn, have not yet learnt from.
 
     Examples:
         >>> RetainCache().get_seq_length()
         0
     """
 
-    def __init__(self, states: tuple[BlockState, ...] = (), seen: int = 0) -> None:
+    def __init__(self, states: tuple[BlockState, ...] = (), seen: int = 0, unfinished: Unfinished | None = None) -> None:
         super().__init__(layers=[])
-        self.states, self.seen = states, seen
+        self.states, self.seen, self.unfinished = states, seen, unfinished
 
     def __len__(self) -> int:
         return len(self.states)
@@ -58,6 +61,7 @@ class RetainCache(Cache):
     def reorder_cache(self, beam_idx: Tensor) -> None:
         """Go on with these rows, as beam search chooses them."""
         self.states = tuple(state[beam_idx] for state in self.states)
+        self.unfinished = None if self.unfinished is None else self.unfinished[beam_idx.cpu()]
 
     def batch_repeat_interleave(self, repeats: int) -> None:
         """Go on with each row so many times."""
@@ -77,15 +81,20 @@ class RetainCache(Cache):
 
     def reset(self) -> None:
         """Forget all streams."""
-        self.states, self.seen = (), 0
+        self.states, self.seen, self.unfinished = (), 0, None
 
     def detach(self) -> RetainCache:
         """The same numbers, cut off from the graph that made them."""
-        return RetainCache(tuple(state.detach() for state in self.states), self.seen)
+        unfinished = None if self.unfinished is None else self.unfinished.map(torch.Tensor.detach)
+        return RetainCache(tuple(state.detach() for state in self.states), self.seen, unfinished)
 
     def fork(self) -> RetainCache:
         """A cache that goes on from here by itself; it shares all numbers until one of the two goes on."""
-        return RetainCache(self.states, self.seen)
+        return RetainCache(self.states, self.seen, self.unfinished)
+
+    def bytes_per_row(self) -> int:
+        """The memory that one stream takes, without what it shares with others."""
+        return sum(state.bytes_per_row() for state in self.states) + (0 if self.unfinished is None else self.unfinished.bytes_per_row())
 
     def crop(self, tokens_to_remove: int) -> None:
         """Memories cannot be rolled back token by token.

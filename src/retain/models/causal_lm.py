@@ -12,7 +12,8 @@ from torch.utils.checkpoint import checkpoint
 from transformers import GenerationMixin, PreTrainedModel
 from transformers.utils.generic import ModelOutput
 
-from retain.blocks import LMM, MAC, MAG, MAL, AbstractMixer, Block, BlockState, Convolution, Gating, MemoryBeforeAttention, SlidingWindow
+from retain.blocks import LMM, MAC, MAG, MAL, AbstractMixer, AttentionOnly, Block, Convolution, Gating, MemoryBeforeAttention
+from retain.core.untraced import untraced
 from retain.layers import RMS
 from retain.layers.attention import AbstractAttention, Attention, AttentionMap
 from retain.layers.implicit_mlp_attention import ImplicitMLPAttention
@@ -21,7 +22,8 @@ from retain.layers.rows import Rows
 
 from .cache import RetainCache
 from .config import RetainConfig
-from .memory import memory_from
+from .learning import Learning, States
+from .memory import memory_from, self_modifying_from
 
 
 @dataclass
@@ -88,7 +90,8 @@ class RetainModel(RetainPreTrainedModel):
         self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size, config.pad_token_id)
         nn.init.normal_(self.embed_tokens.weight, std=config.initializer_range)
         hidden = config.intermediate_size or -(-8 * config.hidden_size // 3 // 8) * 8
-        self.layers = nn.ModuleList(Block(_mixer(config, name), config.hidden_size, hidden, margin=config.write_margin) for name in config.blocks)
+        shape: dict[str, Any] = {"levels": config.levels_of_blocks(), "form": config.level_form, "margin": config.write_margin}
+        self.layers = nn.ModuleList(Block(_mixer(config, name), config.hidden_size, hidden, **shape) for name in config.blocks)
         self.norm = RMS().build(config.hidden_size)
         self.gradient_checkpointing = False
         self.post_init()
@@ -101,6 +104,7 @@ class RetainModel(RetainPreTrainedModel):
         inputs_embeds: Tensor | None = None,
         use_cache: bool | None = None,
         write: bool = True,
+        head: nn.Module | None = None,
         **_: Any,
     ) -> RetainOutput:
         """Read a stretch of each row's stream, and go on where ``past_key_values`` stopped.
@@ -111,40 +115,74 @@ class RetainModel(RetainPreTrainedModel):
             past_key_values: What the call before left behind.
             inputs_embeds: Their embeddings [batch, time, hidden], instead of tokens.
             use_cache: Whether to give back what to go on from.
-            write: False forbids the memories to learn; they still answer, and all else goes on as usual.
+            write: False forbids the memories and levels to learn; they still answer, and all else goes on as usual. Levels learn as if they had never been
+                shown those tokens.
+            head: From the stream behind the last block to scores of the next token. Levels learn from their loss; without it they stand still.
 
         Raises:
-            ValueError: Neither or both of tokens and embeddings are given, or the cache has other rows.
+            ValueError: Neither or both of tokens and embeddings are given, the cache has other rows, or levels are to learn from embeddings or from
+                activations that are not kept.
+            RuntimeError: Levels are to learn in inference mode.
         """
         if (input_ids is None) == (inputs_embeds is None):
             raise ValueError("give exactly one of input_ids and inputs_embeds.")
-        x = self.embed_tokens(input_ids) if inputs_embeds is None else inputs_embeds
-        batch, time = x.shape[:2]
+        given = input_ids if input_ids is not None else inputs_embeds
+        assert given is not None
+        batch, time = given.shape[:2]
         mask = None if attention_mask is None or bool(attention_mask[:, -time:].all()) else attention_mask[:, -time:].bool()
-        rows = Rows.of(x, mask, None)
-        x, costs = rows.gather(x), []
-        states = past_key_values.states if past_key_values is not None else ()
-        if states and past_key_values is not None and past_key_values.batch != batch:
-            raise ValueError(f"the cache has {past_key_values.batch} rows and the input {batch}; choose rows with cache.reorder_cache.")
-        after: list[BlockState] = []
-        for i, layer in enumerate(self.layers):
-            assert isinstance(layer, Block)
-            state = states[i] if states else None
-            if self.gradient_checkpointing and self.training:
-                x, state, cost = self._gradient_checkpointing_func(layer.__call__, x, state, rows.lengths, write)
-            else:
-                x, state, cost = layer(x, state, rows.lengths, write)
-            after.append(state)
-            costs.append(cost)
+        rows = Rows.of(given, mask, None)
+        before = RetainCache() if past_key_values is None else past_key_values
+        if before.states and before.batch != batch:
+            raise ValueError(f"the cache has {before.batch} rows and the input {batch}; choose rows with cache.reorder_cache.")
+        states, unfinished = before.states or tuple(untraced(layer.start)(batch) for layer in self._blocks()), before.unfinished
+        if write and head is not None and self.levels_learn:
+            learning = self._learning(head, input_ids is not None)
+            x, states, costs, unfinished = untraced(learning)(rows.gather(given), states, rows.lengths, unfinished)
+        else:
+            x = self.embed_tokens(given) if inputs_embeds is None else inputs_embeds
+            x, states, costs = self._read(rows.gather(x), states, rows.lengths, write)
         cache = None
         if use_cache if use_cache is not None else self.config.use_cache:
-            cache = RetainCache() if past_key_values is None else past_key_values
-            cache.states, cache.seen = tuple(after), cache.seen + time
+            cache = before
+            cache.states, cache.seen, cache.unfinished = states, cache.seen + time, unfinished
         cost = None
         if self.training and self.config.write_cost:
             real = torch.arange(x.shape[1]) < rows.lengths[:, None]
-            cost = torch.stack(costs).mean(0)[real.to(x.device)].mean()
-        return RetainOutput(last_hidden_state=self.norm(rows.scatter(x)), past_key_values=cache, write_cost=cost)
+            cost = costs[real.to(x.device)].mean()
+        return RetainOutput(last_hidden_state=rows.scatter(x), past_key_values=cache, write_cost=cost)
+
+    @property
+    def levels_learn(self) -> bool:
+        """Whether its blocks have levels that learn."""
+        return any(block.continuum.fastest for block in self._blocks())
+
+    def _blocks(self) -> list[Block]:
+        return [layer for layer in self.layers if isinstance(layer, Block)]
+
+    def _read(self, x: Tensor, states: States, lengths: Tensor, write: bool = True) -> tuple[Tensor, States, Tensor]:
+        """From embeddings [rows, time, hidden] to the stream behind the last block, the states behind, and the write costs [rows, time]."""
+        after, costs = [], []
+        for layer, state in zip(self._blocks(), states, strict=True):
+            if self.gradient_checkpointing and self.training:
+                x, state, cost = self._gradient_checkpointing_func(layer.__call__, x, state, lengths, write)
+            else:
+                x, state, cost = layer(x, state, lengths, write)
+            after.append(state)
+            costs.append(cost)
+        return self.norm(x), tuple(after), torch.stack(costs).mean(0)
+
+    def _learning(self, head: nn.Module, tokens: bool) -> Learning:
+        if not tokens:
+            raise ValueError("levels learn to foretell tokens, and were given inputs_embeds. Cure: input_ids, or write=False.")
+        if self.gradient_checkpointing and self.training:
+            raise ValueError(
+                "levels learn by gradients of their own, for which activations are kept. Cure: model.activation_checkpointing_disable(), or levels=[]."
+            )
+        if torch.is_inference_mode_enabled():
+            raise RuntimeError("levels learn by gradients, which torch.inference_mode() forbids. Cure: torch.no_grad(), or write=False.")
+        return Learning(
+            self._blocks(), lambda ids, states, lengths: self._read(self.embed_tokens(ids), states, lengths), head, self.config.through_levels
+        )
 
 
 class RetainForCausalLM(RetainPreTrainedModel, GenerationMixin):
@@ -189,13 +227,13 @@ class RetainForCausalLM(RetainPreTrainedModel, GenerationMixin):
             inputs_embeds: Their embeddings [batch, time, hidden], instead of tokens.
             labels: The tokens themselves where they are to be predicted, -100 elsewhere [batch, time].
             use_cache: Whether to give back what to go on from.
-            write: False forbids the memories to learn.
+            write: False forbids the memories and levels to learn.
             logits_to_keep: How many of the last tokens are scored, 0 for all; or the places of those that are.
 
         Raises:
             ValueError: Labels do not fit the tokens, or only some tokens are scored.
         """
-        out = self.model(input_ids, attention_mask, past_key_values, inputs_embeds, use_cache, write)
+        out = self.model(input_ids, attention_mask, past_key_values, inputs_embeds, use_cache, write, self.lm_head)
         hidden = out.last_hidden_state
         kept = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) and logits_to_keep else logits_to_keep
         logits = self.lm_head(hidden[:, kept] if isinstance(kept, (slice, Tensor)) else hidden)
@@ -212,13 +250,17 @@ class RetainForCausalLM(RetainPreTrainedModel, GenerationMixin):
 def _mixer(config: RetainConfig, name: str) -> AbstractMixer:
     dim, persistent = config.hidden_size, config.persistent_tokens
     if name == "sliding_window":
-        return SlidingWindow(_attention(config), dim, persistent=persistent)
+        return AttentionOnly(_attention(config, config.window), dim, persistent=persistent)
+    if name in ("attention", "hope_attention"):
+        return AttentionOnly(_attention(config, None), dim, persistent=persistent)
     if name == "convolution":
         return Convolution(dim, config.window)
+    if name == "hope":
+        return LMM(self_modifying_from(config.self_modifying or {}, dim), persistent=persistent)
     memory, gating = memory_from(config.memory or {}, dim), Gating(kind=config.gating)  # pyright: ignore[reportArgumentType]
     if name == "lmm":
         return LMM(memory, persistent=persistent)
-    attention = _attention(config)
+    attention = _attention(config, config.window)
     if name == "mac":
         assert isinstance(attention, AttentionMap)
         return MAC(memory, attention, persistent=persistent, gating=gating)
@@ -227,11 +269,13 @@ def _mixer(config: RetainConfig, name: str) -> AbstractMixer:
     return {"mal": MAL, "memory_before_attention": MemoryBeforeAttention}[name](memory, attention, persistent=persistent)
 
 
-def _attention(config: RetainConfig) -> AbstractAttention:
-    dim, heads, window, theta = config.hidden_size, config.num_attention_heads, config.window, config.rope_theta
-    if config.attention == "nested":
+def _attention(config: RetainConfig, window: int | None) -> AbstractAttention:
+    dim, heads, theta = config.hidden_size, config.num_attention_heads, config.rope_theta
+    if config.attention != "softmax" and window is None:
+        raise ValueError(f"attention={config.attention!r} looks back over a window; the blocks 'attention' and 'hope_attention' need 'softmax'.")
+    if config.attention == "nested" and window:
         return NestedAttention(dim, heads=heads, window=window, theta=theta)
-    if config.attention == "implicit_mlp":
+    if config.attention == "implicit_mlp" and window:
         width = dim // heads
         return ImplicitMLPAttention(dim, widths=(width, 2 * width, width), heads=heads, window=window, theta=theta)
     start: Any = config.attention_start

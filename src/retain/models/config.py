@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from typing import Any, Literal, get_args
 
 from transformers import PreTrainedConfig
 
-BlockName = Literal["mac", "mag", "mal", "lmm", "memory_before_attention", "sliding_window", "convolution"]
+from retain.layers import Level
+from retain.layers.continuum import Form
+
+BlockName = Literal["mac", "mag", "mal", "lmm", "hope", "hope_attention", "memory_before_attention", "sliding_window", "attention", "convolution"]
 """The blocks that a model can be made of; see ``retain.blocks``."""
+
+LEVELS: tuple[dict[str, Any], ...] = (
+    {"every": 16, "options": {"lr": 1e-3}, "learnt_rate": True},
+    {"every": 64, "options": {"lr": 1e-3}, "learnt_rate": True},
+)
+"""The levels of a model with Hope's blocks that names none."""
 
 
 class RetainConfig(PreTrainedConfig):
@@ -20,13 +30,19 @@ class RetainConfig(PreTrainedConfig):
         num_hidden_layers: Blocks.
         num_attention_heads: Query heads of each attention.
         num_key_value_heads: Its key and value heads; None has as many.
-        block: ``"mac"``, ``"mag"``, ``"mal"``, ``"lmm"``, ``"memory_before_attention"``, ``"sliding_window"`` or ``"convolution"``, or a list with one
-            name a layer.
+        block: ``"mac"``, ``"mag"``, ``"mal"``, ``"lmm"``, ``"hope"``, ``"hope_attention"``, ``"memory_before_attention"``, ``"sliding_window"``,
+            ``"attention"`` or ``"convolution"``, or a list with one name a layer. ``"hope_attention"`` is ``"attention"`` with levels.
         attention: ``"softmax"``, or titans-pytorch's ``"nested"`` or ``"implicit_mlp"``, which know neither persistent tokens nor MAC.
         attention_start: ``"plain"`` or ``"self"``, as in ``retain.layers.attention.Attention``; softmax attention alone has it.
         window: Tokens in attention's sight, or a convolution's; in MAC the length of a segment.
         persistent_tokens: Learnt tokens before every stream, for each block.
         memory: The memories, as ``retain.models.memory.memory_from`` reads them.
+        self_modifying: Those of ``"hope"``, as ``retain.models.memory.self_modifying_from`` reads them.
+        levels: How the token-wise halves of all blocks learn while they read: for each level the arguments of ``retain.layers.Level``. None stands still,
+            but in a model with ``"hope"`` or ``"hope_attention"``, which then has ``LEVELS``; an empty list stands still there, too.
+        level_form: How levels stand to each other, as ``form`` in ``retain.layers.ContinuumMemory``.
+        through_levels: Whether the outer gradient flows through the steps of the levels. Without it a step is a constant to the outer gradient,
+            which costs less.
         gating: How MAC and MAG join memory and attention: ``"sigmoid"``, ``"silu"`` or ``"add"``.
         rope_theta: Base of the rotary wavelengths.
         write_cost: How much of the memories' gates' openness is added to the loss (ours, not the papers').
@@ -57,6 +73,10 @@ class RetainConfig(PreTrainedConfig):
     window: int = 64
     persistent_tokens: int = 4
     memory: dict[str, Any] | None = None
+    self_modifying: dict[str, Any] | None = None
+    levels: list[dict[str, Any]] | None = None
+    level_form: str = "sequential"
+    through_levels: bool = True
     gating: str = "sigmoid"
     rope_theta: float = 10_000.0
     write_cost: float = 0.0
@@ -84,6 +104,11 @@ class RetainConfig(PreTrainedConfig):
             )
         if self.gating not in ("sigmoid", "silu", "add"):
             raise ValueError(f"gating must be 'sigmoid', 'silu' or 'add', got {self.gating!r}.")
+        if self.level_form not in get_args(Form):
+            raise ValueError(f"level_form must be one of {', '.join(get_args(Form))}, got {self.level_form!r}.")
+        if self.levels is None and any(name.startswith("hope") for name in self.blocks):
+            self.levels = [dict(level) for level in LEVELS]
+        self.levels_of_blocks()
         if self.hidden_size % self.num_attention_heads:
             raise ValueError(f"num_attention_heads must divide hidden_size, got {self.num_attention_heads} and {self.hidden_size}.")
         super().__post_init__(**kwargs)
@@ -92,3 +117,17 @@ class RetainConfig(PreTrainedConfig):
     def blocks(self) -> list[str]:
         """The name of each layer's block."""
         return [self.block] * self.num_hidden_layers if isinstance(self.block, str) else list(self.block)
+
+    def levels_of_blocks(self) -> tuple[Level, ...]:
+        """The levels of each block's token-wise half; one that never learns if there are none.
+
+        Raises:
+            ValueError: Their arguments make no sense.
+        """
+        known = [field.name for field in fields(Level)]
+        for given in self.levels or ():
+            unknown = sorted(set(given) - set(known))
+            if unknown or "every" not in given:
+                wrong = f"has no {', '.join(map(repr, unknown))}" if unknown else "needs 'every'"
+                raise ValueError(f"a level {wrong}; it has {', '.join(known)}.")
+        return tuple(Level(**given) for given in self.levels or ()) or (Level(every=0),)

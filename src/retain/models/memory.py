@@ -9,7 +9,7 @@ from types import ModuleType
 from typing import Any
 
 from retain.core import contracts
-from retain.layers import Gates, LowRankGates, NeuralMemory, Output, Projections, features
+from retain.layers import Gates, LowRankGates, NeuralMemory, Output, Projections, Rates, SelfModifyingMemory, SelfModifyingRule, features
 from retain.memory import bias, learner, presets, retention, structure
 
 _PARTS: dict[str, type] = {"gates": LowRankGates, "projections": Projections, "output": Output}
@@ -59,6 +59,38 @@ def memory_from(given: Mapping[str, Any], dim: int) -> NeuralMemory:
         chosen: type = Gates if name == "gates" and "rank" not in inner else kind
         parts[name] = chosen(**inner)
     return NeuralMemory(dim, heads=given.get("heads", 1), head_dim=given.get("head_dim"), rule=rule, engine=given.get("engine", "auto"), **parts)
+
+
+def self_modifying_from(given: Mapping[str, Any], dim: int) -> SelfModifyingMemory:
+    """The self-modifying layer that a configuration describes.
+
+    Args:
+        given: ``structure``, a part's name or a mapping with its ``name`` and arguments; ``rule``, ``rates`` and ``output``, the arguments of
+            ``SelfModifyingRule``, ``Rates`` and ``Output``; ``heads``, ``adaptive`` and ``conv`` as in ``SelfModifyingMemory``. What is left out has its default.
+        dim: Width of the stream.
+
+    Raises:
+        ValueError: A key is unknown; the message names it and what there is.
+
+    Examples:
+        >>> self_modifying_from({"heads": 2, "rule": {"chunk": 4, "momentum": 0.5}, "rates": {"eta": 0.1}}, dim=8).rule.momentum
+        0.5
+    """
+    kinds: dict[str, type] = {"rule": SelfModifyingRule, "rates": Rates, "output": Output}
+    _check("self_modifying", given, ("structure", "heads", "adaptive", "conv", *kinds))
+    parts: dict[str, Any] = {name: given[name] for name in ("heads", "conv") if name in given}
+    for name, kind in kinds.items():
+        inner = dict(given.get(name, {}))
+        _check(f"self_modifying[{name!r}]", inner, tuple(field.name for field in fields(kind)))
+        if name in given:
+            parts[name] = kind(**{key: frozenset(value) if key == "unit" else value for key, value in inner.items()})
+    if "structure" in given:
+        parts["structure"] = _part("structure", given["structure"])
+        if not isinstance(parts["structure"], (structure.ResidualMLP, structure.Matrix)):
+            raise ValueError(f"self-modifying memories are of the structure 'ResidualMLP' or 'Matrix', got {given['structure']!r}.")
+    if given.get("adaptive") is not None:
+        parts["adaptive"] = frozenset(given["adaptive"])
+    return SelfModifyingMemory(dim, **parts)
 
 
 def presets_by_name() -> dict[str, Callable[..., Any]]:

@@ -11,6 +11,7 @@ from .length import length as length
 from .length import unit as unit
 from .newton_schulz import newton_schulz as newton_schulz
 from .ragged import Layout as Layout
+from .recompute import kept as kept
 from .recompute import recompute as recompute
 from .soft_threshold import smooth_threshold as smooth_threshold
 from .soft_threshold import soft_threshold as soft_threshold

@@ -2,17 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import torch
 from torch import Tensor
 
+_KEPT = ContextVar("kept", default=False)
+
+
+@contextmanager
+def kept() -> Generator[None]:
+    """Within, nothing is forgotten, so that the gradient of a gradient can be taken of all that happens there.
+
+    Examples:
+        >>> x = torch.tensor([3.0], requires_grad=True)
+        >>> with kept():
+        ...     (y,) = recompute(lambda x: (x * x,), x)
+        >>> (slope,) = torch.autograd.grad(y, x, create_graph=True)
+        >>> torch.autograd.grad(slope, x)
+        (tensor([2.]),)
+    """
+    before = _KEPT.set(True)
+    try:
+        yield
+    finally:
+        _KEPT.reset(before)
+
 
 def recompute(function: Callable[..., tuple[Tensor, ...]], *inputs: Tensor | None) -> tuple[Tensor, ...]:
     """``function(*inputs)``, keeping only the inputs for the backward pass.
 
-    ``function`` must depend on nothing that needs a gradient but its inputs, and give the same numbers twice. Autocast is as it was the first time.
+    Within ``kept`` it is no more than that call. ``function`` must depend on nothing that needs a gradient but its inputs, and give the same numbers twice. Autocast is as it was the first time.
 
     Args:
         function: From tensors to a tuple of tensors.
@@ -24,7 +47,7 @@ def recompute(function: Callable[..., tuple[Tensor, ...]], *inputs: Tensor | Non
         >>> y.backward(); x.grad
         tensor([6.])
     """
-    return _Recompute.apply(function, *inputs)
+    return function(*inputs) if _KEPT.get() else _Recompute.apply(function, *inputs)
 
 
 class _Recompute(torch.autograd.Function):
@@ -43,7 +66,8 @@ class _Recompute(torch.autograd.Function):
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
         if torch.is_grad_enabled():
             raise RuntimeError(
-                "the gradient of a gradient cannot pass through recomputed tiles. Use an engine with recompute=0, as in engine=Dual(recompute=0)."
+                "the gradient of a gradient cannot pass through recomputed tiles. Cure: an engine with recompute=0, as in engine=Dual(recompute=0), or to call "
+                "the layer within retain.numerics.kept()."
             )
         saved = iter(ctx.saved_tensors)
         needs = ctx.needs_input_grad[1:]

@@ -40,7 +40,7 @@ class Objective(nn.Module):
 
     def forward(self, tokens: Tensor, mask: Tensor, asked: Tensor, answers: Tensor, cache: RetainCache) -> Graded:
         """Read tokens [batch, time] and answer behind each that is ``asked``; the cache goes on."""
-        out = self.model.model(tokens, mask, cache, use_cache=True)
+        out = self.model.model(tokens, mask, cache, use_cache=True, head=self.model.lm_head)
         hidden = out.last_hidden_state[asked]
         logits, wanted = self.model.lm_head(hidden).float(), answers[asked]
         loss = F.cross_entropy(logits, wanted, reduction="sum")

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from retain import Gates, NeuralMemory, presets
-from retain.blocks import LMM, MAC, MAG, MAL, AbstractMixer, Block, BlockState, Convolution, Gating, MemoryBeforeAttention, SlidingWindow
+from retain.blocks import LMM, MAC, MAG, MAL, AbstractMixer, Block, BlockState, Convolution, Gating, MemoryBeforeAttention, AttentionOnly
 from retain.layers.attention import Attention, AttentionMap
 from retain.layers.nested_attention import NestedAttention
 from retain.layers.window import turned
@@ -38,7 +38,7 @@ def mixers() -> dict[str, AbstractMixer]:
         "mac": MAC(_memory(), _attention(), persistent=3),
         "mac without prefix": MAC(_memory(), _attention(), gating=Gating(kind="silu")),
         "memory before attention": MemoryBeforeAttention(_memory(), NestedAttention(DIM, heads=2, window=WINDOW)),
-        "sliding window": SlidingWindow(_attention(), DIM, persistent=3),
+        "sliding window": AttentionOnly(_attention(), DIM, persistent=3),
         "convolution": Convolution(DIM, width=4),
         "wide convolution": Convolution(DIM, width=9),
     }
@@ -233,7 +233,7 @@ def test_a_memory_that_may_not_write_stays_as_it_began(name: str) -> None:
 
 def test_a_block_adds_its_two_halves_to_the_stream() -> None:
     torch.manual_seed(0)
-    block = Block(SlidingWindow(_attention(), DIM), DIM, 12).double()
+    block = Block(AttentionOnly(_attention(), DIM), DIM, 12).double()
     x = stream()
     y = x + _run(block.mixer, _normed(x, block.norm.weight))
     gate, value = block.feed_forward.up(_normed(y, block.norm_up.weight)).chunk(2, dim=-1)

@@ -1,4 +1,4 @@
-"""Attention over a window and nothing else: what the memories are measured against."""
+"""Attention and nothing else, over a window or over all: what the memories are measured against."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from .mixer import AbstractMixer, persistent_tokens
 from .state import BlockState
 
 
-class SlidingWindow(AbstractMixer):
-    r"""$y = \mathrm{SWA}(P \,\|\, x)$: the block of a transformer whose sight ends.
+class AttentionOnly(AbstractMixer):
+    r"""$y = \mathrm{Attention}(P \,\|\, x)$: the block of a transformer, whose sight ends where that of ``attention`` does.
 
     Args:
-        attention: SWA.
+        attention: Over a window, or with ``window=None`` over all that was read.
         dim: Width of the stream.
         persistent: How many persistent tokens $P$ has.
 
     Examples:
         >>> import torch
         >>> from retain.layers.attention import Attention
-        >>> mixer = SlidingWindow(Attention(heads=2, window=4).build(8), 8)
+        >>> mixer = AttentionOnly(Attention(heads=2, window=4).build(8), 8)
         >>> y, state = mixer(torch.randn(1, 9, 8), mixer.start(1), torch.tensor([9]))
         >>> y.shape
         torch.Size([1, 9, 8])
