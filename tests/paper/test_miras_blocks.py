@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
@@ -92,8 +94,9 @@ def _expected(block: Block, memory: NeuralMemory, x: Tensor) -> Tensor:
     assert output.to_out is not None
     gained = None if output.norm.weight is None else output.norm.weight[0]
     x = x + (_normed(y, gained) * _silu(seen @ output.to_gate.weight.T)) @ output.to_out.weight.T
-    gate, value = (_normed(x, block.norm_up.weight) @ block.feed_forward.up.weight.T).chunk(2, dim=-1)
-    return x + (_silu(gate) * value) @ block.feed_forward.down.weight.T
+    half: Any = block.continuum.blocks[0]
+    seen = _normed(x, half.norm.weight)
+    return x + (_silu(seen @ half.gate.weight.T) * (seen @ half.up.weight.T)) @ half.down.weight.T
 
 
 @pytest.mark.equation("miras", "section 5.4")

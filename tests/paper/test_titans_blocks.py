@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from retain import Gates, NeuralMemory, Output, Projections, presets
-from retain.blocks import LMM, MAC, MAG, MAL, AbstractMixer, Gating, AttentionOnly
+from retain.blocks import LMM, MAC, MAG, MAL, AbstractMixer, AttentionOnly, Gating
 from retain.layers.attention import Attention, AttentionMap
 from tests.by_hand import outer, read
 from tests.tolerances import assert_near

@@ -12,10 +12,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from retain.core.state import MemoryState
+from retain.core.trees import placed, under
 from retain.core.untraced import untraced
 from retain.layers import RMS, ContinuumMemory, Level, NeuralMemory, SelfModifyingMemory
 from retain.layers.continuum import Form
-from retain.layers.level import placed, under
 
 from .state import LEVELS, BlockState
 

@@ -164,7 +164,8 @@ class MemoryState:
     def cat(states: list[MemoryState]) -> MemoryState:
         """The rows of several states, one below the other."""
         width = max(0 if s.pending is None else s.pending.tokens.time for s in states)
-        like = next((s.pending for s in states if s.pending is not None), None)
+        waiting = [s.pending for s in states if s.pending is not None]
+        like = next((p for p in waiting if p.tokens.write is not None), waiting[0] if waiting else None)
         recent = max((s.recent for s in states), key=len, default={})
         roomy = [_with_recent(_with_room(s, like, width), recent) for s in states]
         parts = [dict(s.tensors()) for s in roomy]
@@ -217,6 +218,8 @@ def _with_room(state: MemoryState, like: Pending | None, width: int) -> MemorySt
     tokens, count = like.tokens.map(lambda t: t.new_zeros(state.batch, 0, *t.shape[2:])), torch.zeros(state.batch, dtype=torch.long)
     if state.pending is not None:
         tokens, count = state.pending.tokens, state.pending.count
+        if tokens.write is None and like.tokens.write is not None:  # all are written
+            tokens = replace(tokens, write=like.tokens.write.new_ones(state.batch, tokens.time))
     room = width - tokens.time
     tokens = tokens.map(lambda t: torch.cat([t, t.new_zeros(t.shape[0], room, *t.shape[2:])], dim=1))
     return replace(state, pending=Pending(tokens=tokens, count=count))

@@ -1,8 +1,8 @@
-"""Arithmetic on the weights of a memory, tensor by tensor."""
+"""Tensors by their names: arithmetic on the weights of a memory, and branches of paths."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor
@@ -47,3 +47,13 @@ def _along(gate: Tensor, name: str, weight: Tensor, part: str, instead: str) -> 
 def pick(rows: Tensor, yes: Params, no: Params) -> dict[str, Tensor]:
     """For each row of the batch, ``yes`` where ``rows`` holds and ``no`` elsewhere."""
     return each(lambda a, b: a if a is b else torch.where(stretch(rows, a), a, b), yes, no)
+
+
+def under(named: Mapping[str, Tensor], place: str) -> dict[str, Tensor]:
+    """Those tensors whose paths begin with ``place``, by the rest of their paths."""
+    return {path.removeprefix(place): part for path, part in named.items() if path.startswith(place)}
+
+
+def placed(named: Mapping[str, Tensor], place: str) -> dict[str, Tensor]:
+    """The inverse of ``under``."""
+    return {place + path: part for path, part in named.items()}

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 
 from retain.blocks import BlockState
+from retain.blocks.state import LEVELS
 from retain.core.state import MemoryState
 
 PAST = "past/"  # in MAC's state: the memory that the segment under way reads
@@ -60,7 +61,7 @@ class AbstractCut(AbstractControl):
 
 @dataclass(frozen=True)
 class WritesOff(AbstractControl):
-    """No memory may write, from the first token of the stream to the last. All else goes on as usual.
+    """No memory may write and no level learn, from the first token of the stream to the last. All else goes on as usual.
 
     Examples:
         >>> WritesOff().name, WritesOff().writes
@@ -78,9 +79,9 @@ class WritesOff(AbstractControl):
 
 @dataclass(frozen=True)
 class MemoryReset(AbstractCut):
-    """Memories are put back to the weights that they started from, momentum included. Attention, convolutions and clocks are left as they are.
+    """Memories and levels are put back to the weights that they started from, momentum included. Attention, convolutions and clocks are left as they are.
 
-    In MAC the memory that the segment under way reads is put back, too. Tokens that wait to be folded into a memory are dropped.
+    In MAC the memory that the segment under way reads is put back, too. Tokens that wait to be folded into a memory, or to be learnt from, are dropped.
 
     Examples:
         >>> MemoryReset().name
@@ -93,13 +94,14 @@ class MemoryReset(AbstractCut):
 
     def cut(self, state: BlockState, start: BlockState) -> BlockState:
         memories = {name: _forgotten(memory, start.memories[name]) for name, memory in state.memories.items()}
-        past = {name: tensor for name, tensor in start.tensors.items() if name.startswith(PAST)}
+        past = {name: tensor for name, tensor in start.tensors.items() if name.startswith((PAST, LEVELS)) and name != f"{LEVELS}tokens"}
         return replace(state, memories=memories, tensors={**state.tensors, **past})
 
 
 @dataclass(frozen=True)
 class WindowCut(AbstractCut):
-    """Whatever sees single tokens is put back to its start: attention's window, the tails of convolutions, MAC's segment. Memories are kept.
+    """Whatever sees single tokens is put back to its start: attention's sight, the tails of convolutions, MAC's segment, tokens that levels have not yet
+    learnt from. Memories and levels are kept.
 
     What a model still answers after it comes through its memories. In MAC the segment goes on where it was, and its places before the cut are blank.
 
@@ -114,7 +116,7 @@ class WindowCut(AbstractCut):
 
     def cut(self, state: BlockState, start: BlockState) -> BlockState:
         memories = {name: _unseen(memory, start.memories[name]) for name, memory in state.memories.items()}
-        past = {name: tensor for name, tensor in state.tensors.items() if name.startswith(PAST)}
+        past = {name: tensor for name, tensor in state.tensors.items() if name.startswith((PAST, LEVELS))}
         return BlockState(memories=memories, sights=start.sights, tensors={**start.tensors, **past})
 
 

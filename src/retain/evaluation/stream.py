@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from retain.blocks import Block, BlockState
 from retain.core.state import MemoryState
 from retain.engines import Materialised, folded
-from retain.layers import NeuralMemory
+from retain.layers import NeuralMemory, SelfModifyingMemory
+from retain.models import RetainCache
 
 from .control import AbstractCut
 
@@ -96,12 +97,13 @@ class Stream:
                 "Cure: leave it out, as in controls=()."
             )
         self.cache.states = tuple(_cut(control, state, start, rows) for state, start in zip(states, starts, strict=True))
+        if self.cache.unfinished is not None:
+            self.cache.unfinished = self.cache.unfinished.without(rows)
 
     def bytes_per_row(self) -> int | None:
         """What is kept of each row, in bytes; None if the cache does not tell."""
-        states = getattr(self.cache, "states", None)
-        if states is not None:
-            return sum(state.bytes_per_row() for state in states)
+        if isinstance(self.cache, RetainCache):
+            return self.cache.bytes_per_row()
         kept = [getattr(layer, name, None) for layer in getattr(self.cache, "layers", ()) for name in ("keys", "values")]
         tensors = [tensor for tensor in kept if isinstance(tensor, Tensor)]
         if not tensors or len(tensors) < len(kept):
@@ -132,6 +134,8 @@ def _settled(block: Block, start: BlockState) -> BlockState:
 
 def _folded(memory: nn.Module, state: MemoryState) -> MemoryState:
     """The state with all whole steps folded and a boundary behind them: memories read their persistent tokens when they start."""
+    if isinstance(memory, SelfModifyingMemory):
+        return replace(state, anchor=state.accumulator)
     assert isinstance(memory, NeuralMemory), "a block names the state of a memory after the memory"
     rule, whole = memory.rule, folded(Materialised(), memory.rule, state)
     anchor = whole.anchor if rule.update_every is None else whole.accumulator

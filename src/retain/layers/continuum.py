@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from retain.core.errors import StateMismatch
 from retain.core.shapes import Clock, RowMask, Stream
+from retain.core.trees import placed, under
 
-from .level import Level, LevelMLP, placed, under
+from .level import Level, LevelMLP
 
 Form = Literal["sequential", "nested", "independent"]
 

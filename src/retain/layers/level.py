@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import retain.optim as optim
-from retain.core.trees import stretch
+from retain.core.trees import stretch, under
 from retain.optim import AbstractOptimizer
 
 from .norm import RMS
@@ -131,13 +131,3 @@ class LevelMLP(nn.Module):
             after |= {f"weights/{name}": moved, f"sums/{name}": torch.zeros_like(total)}
             after |= {f"optimizer/{name}/{key}": part for key, part in past.items()}
         return after
-
-
-def under(named: Mapping[str, Tensor], place: str) -> dict[str, Tensor]:
-    """Those tensors whose paths begin with ``place``, by the rest of their paths."""
-    return {path.removeprefix(place): part for path, part in named.items() if path.startswith(place)}
-
-
-def placed(named: Mapping[str, Tensor], place: str) -> dict[str, Tensor]:
-    """The inverse of ``under``."""
-    return {place + path: part for path, part in named.items()}

@@ -93,7 +93,7 @@ class RetainCache(Cache):
         return RetainCache(self.states, self.seen, self.unfinished)
 
     def bytes_per_row(self) -> int:
-        """The memory that one stream takes, without what it shares with others."""
+        """The memory that one stream takes."""
         return sum(state.bytes_per_row() for state in self.states) + (0 if self.unfinished is None else self.unfinished.bytes_per_row())
 
     def crop(self, tokens_to_remove: int) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import TypeAlias
 
 import torch
 import torch.nn.functional as F
@@ -14,19 +14,14 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from retain.blocks import Block, BlockState
 from retain.blocks.state import LEVELS
-from retain.layers.level import under
+from retain.core.trees import under
 from retain.numerics import kept
 from retain.numerics.ragged import gather, trim
 
-States = tuple[BlockState, ...]
-
-
-class Reads(Protocol):
-    """Reads tokens [rows, time], ``lengths[b]`` of row b, from these states: the stream behind the last block [rows, time, hidden], the states behind,
-    and the write costs [rows, time].
-    """
-
-    def __call__(self, ids: Tensor, states: States, lengths: Tensor) -> tuple[Tensor, States, Tensor]: ...
+States: TypeAlias = tuple[BlockState, ...]
+# From tokens [rows, time], the states before them, and how many each row has, to the stream behind the last block [rows, time, hidden], the states behind,
+# and the write costs [rows, time].
+Reads: TypeAlias = Callable[[Tensor, States, Tensor], tuple[Tensor, States, Tensor]]
 
 
 @dataclass(frozen=True)

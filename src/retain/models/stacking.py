@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from retain.core.shapes import Clock
+from retain.core.trees import placed, under
 from retain.layers import ContinuumMemory, Level
 from retain.layers.continuum import Form
-from retain.layers.level import placed, under
 
 
 class StackedLM(nn.Module):

@@ -15,13 +15,16 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from retain.blocks import BlockState
+from retain.core.trees import placed, under
 from retain.models import RetainCache, RetainForCausalLM
+from retain.models.learning import Unfinished
 
 from .lessons import Place
 from .optimizer import optimizer_tensors, restore_optimizer
 from .workers import Workers, like, whole
 
 _PREFIX = "step-"
+_UNFINISHED = "unfinished/"
 
 
 class CheckpointError(ValueError):
@@ -55,7 +58,10 @@ def save_checkpoint(
             json.dumps({"place": asdict(place), "log": log, "seen": carried.seen, "processes": workers.count}, indent=1)
         )
     workers.together()
-    _write({f"{i}/{name}": value for i, state in enumerate(carried.states) for name, value in state.named_tensors()}, beside / _carried(workers.rank))
+    going = {f"{i}/{name}": value for i, state in enumerate(carried.states) for name, value in state.named_tensors()}
+    if carried.unfinished is not None:
+        going |= placed(dict(carried.unfinished.named_tensors()), _UNFINISHED)
+    _write(going, beside / _carried(workers.rank))
     workers.together()
     if workers.first:
         for file in beside.iterdir():
@@ -107,11 +113,10 @@ def load_checkpoint(
     slots = [weight for group in learner.param_groups for weight in group["params"]]
     restore_optimizer(learner, {name: like(value, slots[int(name.split("/")[0])]) for name, value in tensors.items() if name != "random"})
     torch.set_rng_state(tensors["random"])
-    layers: dict[int, dict[str, Tensor]] = {}
-    for name, tensor in carried.items():
-        i, rest = name.split("/", 1)
-        layers.setdefault(int(i), {})[rest] = tensor
-    cache = RetainCache(tuple(BlockState.of(layers[i]).map(lambda t: t.to(workers.device)) for i in sorted(layers)), about["seen"])
+    waiting, layers = under(carried, _UNFINISHED), range(len({name.split("/")[0] for name in carried if not name.startswith(_UNFINISHED)}))
+    states = tuple(BlockState.of(under(carried, f"{i}/")).map(lambda t: t.to(workers.device)) for i in layers)
+    unfinished = Unfinished.of(waiting).map(lambda t: t.to(workers.device)) if waiting else None
+    cache = RetainCache(states, about["seen"], unfinished)
     return Place(**about["place"]), about["log"], cache
 
 

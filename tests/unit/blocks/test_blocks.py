@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
 from retain import Gates, NeuralMemory, presets
-from retain.blocks import LMM, MAC, MAG, MAL, AbstractMixer, Block, BlockState, Convolution, Gating, MemoryBeforeAttention, AttentionOnly
+from retain.blocks import LMM, MAC, MAG, MAL, AbstractMixer, AttentionOnly, Block, BlockState, Convolution, Gating, MemoryBeforeAttention
 from retain.layers.attention import Attention, AttentionMap
 from retain.layers.nested_attention import NestedAttention
 from retain.layers.window import turned
@@ -236,8 +237,10 @@ def test_a_block_adds_its_two_halves_to_the_stream() -> None:
     block = Block(AttentionOnly(_attention(), DIM), DIM, 12).double()
     x = stream()
     y = x + _run(block.mixer, _normed(x, block.norm.weight))
-    gate, value = block.feed_forward.up(_normed(y, block.norm_up.weight)).chunk(2, dim=-1)
-    expected = y + block.feed_forward.down(gate * torch.sigmoid(gate) * value)
+    half: Any = block.continuum.blocks[0]
+    seen = _normed(y, half.norm.weight)
+    gate, value = half.gate(seen), half.up(seen)
+    expected = y + half.down(gate * torch.sigmoid(gate) * value)
     assert_near(block(x, None, _all(x))[0], expected)
 
 

@@ -10,14 +10,13 @@ from dataclasses import asdict
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 import retain.optim as optim
 from retain.blocks import BlockState
 from retain.core.errors import StateMismatch
 from retain.layers import ContinuumMemory, Level
-from retain.layers.feed_forward import FeedForward
-from retain.layers.norm import RMS
 from retain.optim import AbstractOptimizer
 from tests.continuum_streams import levels_of, memory_of, regression, squared, stream_learning
 from tests.tolerances import GRADIENTS, ROWS, assert_near
@@ -42,17 +41,15 @@ def _same(a: dict[str, Tensor], b: dict[str, Tensor]) -> None:
 # ---- parts
 
 
-def test_a_level_that_never_changes_is_the_token_wise_half_of_a_block() -> None:
+def test_a_level_that_never_changes_keeps_nothing_and_is_a_gated_perceptron() -> None:
     torch.manual_seed(0)
-    half, norm, x = FeedForward(6, 8), RMS().build(6), torch.randn(2, 9, 6)
-    memory = ContinuumMemory(6, 8, levels=(Level(every=0),))
-    with torch.no_grad():
-        for name, weight in zip(("gate", "up", "down"), (*half.up.weight.chunk(2), half.down.weight), strict=True):
-            memory.get_parameter(f"blocks.0.{name}.weight").copy_(weight)
-    state = memory.start(2)
+    memory, x = ContinuumMemory(6, 8, levels=(Level(every=0),)), torch.randn(2, 9, 6)
+    state, half = memory.start(2), dict(memory.blocks[0].named_parameters())
     assert list(state) == ["tokens"]
-    assert_near(memory(x, state), x + half(norm(x)))
-    assert sum(w.numel() for w in memory.parameters()) == sum(w.numel() for w in [*half.parameters(), *norm.parameters()])
+    seen = F.rms_norm(x, (6,), half["norm.weight"], eps=1e-6)
+    gate = seen @ half["gate.weight"].T
+    expected = x + (gate * torch.sigmoid(gate) * (seen @ half["up.weight"].T)) @ half["down.weight"].T
+    assert_near(memory(x, state), expected)
 
 
 def test_a_level_is_plain_data() -> None:
