@@ -81,7 +81,8 @@ class WritesOff(AbstractControl):
 class MemoryReset(AbstractCut):
     """Memories and levels are put back to the weights that they started from, momentum included. Attention, convolutions and clocks are left as they are.
 
-    In MAC the memory that the segment under way reads is put back, too. Tokens that wait to be folded into a memory, or to be learnt from, are dropped.
+    In MAC the memory that the segment under way reads is put back, too. Tokens that wait to be folded into a memory, or to be learnt from, are dropped,
+    and the periods of levels begin anew.
 
     Examples:
         >>> MemoryReset().name
@@ -94,7 +95,7 @@ class MemoryReset(AbstractCut):
 
     def cut(self, state: BlockState, start: BlockState) -> BlockState:
         memories = {name: _forgotten(memory, start.memories[name]) for name, memory in state.memories.items()}
-        past = {name: tensor for name, tensor in start.tensors.items() if name.startswith((PAST, LEVELS)) and name != f"{LEVELS}tokens"}
+        past = {name: tensor for name, tensor in start.tensors.items() if name.startswith((PAST, LEVELS))}
         return replace(state, memories=memories, tensors={**state.tensors, **past})
 
 

@@ -19,6 +19,7 @@ from tests.tolerances import assert_near
 from tests.unit.evaluation.oracle import small
 from tests.unit.models.test_generate import KINDS, config, tokens
 
+KEPT = ("past/", "levels/")  # in a block's tensors: what memories and levels hold
 every_kind = pytest.mark.parametrize("kind", KINDS)
 
 
@@ -49,8 +50,8 @@ def weights(speaker: RetainForCausalLM, states: tuple[BlockState, ...]) -> list[
     for block, state in zip(blocks(speaker), states, strict=True):
         for name, memory in state.memories.items():
             layer = block.mixer.get_submodule(name)
-            assert isinstance(layer, NeuralMemory)
-            found.append(layer.weights(memory))
+            found.append(layer.weights(memory) if isinstance(layer, NeuralMemory) else memory.accumulator)
+        found.append({name: tensor for name, tensor in state.tensors.items() if "/weights/" in name})
     return found
 
 
@@ -91,7 +92,7 @@ def test_a_reset_puts_the_weights_back_and_leaves_the_rest(kind: str) -> None:
             assert same(list(memory.moments), list(settled.memories[name].moments))
             assert torch.equal(memory.buffers["tail"], before.memories[name].buffers["tail"])
         for name, tensor in now.tensors.items():
-            assert torch.equal(tensor, (start if name.startswith("past/") else before).tensors[name])
+            assert torch.equal(tensor, (start if name.startswith(KEPT) else before).tensors[name])
 
 
 @every_kind
@@ -105,10 +106,10 @@ def test_a_cut_window_shows_nothing_and_memories_are_kept(kind: str) -> None:
     for now, before, start in zip(states, cache.states, fresh, strict=True):
         pairs = [(a, b, c) for sight in zip(now.sights, before.sights, start.sights, strict=True) for a, b, c in zip(*sight, strict=True)]
         pairs += [(m.buffers["tail"], before.memories[n].buffers["tail"], start.memories[n].buffers["tail"]) for n, m in now.memories.items()]
-        pairs += [(t, before.tensors[n], start.tensors[n]) for n, t in now.tensors.items() if not n.startswith("past/")]
+        pairs += [(t, before.tensors[n], start.tensors[n]) for n, t in now.tensors.items() if not n.startswith(KEPT)]
         assert all(torch.equal(a, c) for a, _, c in pairs)
         changed += sum(not torch.equal(a, b) for a, b, _ in pairs)
-        assert all(torch.equal(t, before.tensors[n]) for n, t in now.tensors.items() if n.startswith("past/"))
+        assert all(torch.equal(t, before.tensors[n]) for n, t in now.tensors.items() if n.startswith(KEPT))
     assert changed
 
 
@@ -125,11 +126,11 @@ def test_behind_a_cut_window_only_memories_tell_contexts_apart(kind: str) -> Non
 
 
 def with_memories_of(state: BlockState, other: BlockState) -> BlockState:
-    """``state`` with the memories of ``other``, but for what their layers have seen of single tokens."""
+    """``state`` with the memories and levels of ``other``, but for what their layers have seen of single tokens."""
     memories = {
         name: replace(memory, buffers={**memory.buffers, "tail": state.memories[name].buffers["tail"]}) for name, memory in other.memories.items()
     }
-    past = {name: tensor for name, tensor in other.tensors.items() if name.startswith("past/")}
+    past = {name: tensor for name, tensor in other.tensors.items() if name.startswith(KEPT)}
     return replace(state, memories=memories, tensors={**state.tensors, **past})
 
 

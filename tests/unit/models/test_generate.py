@@ -13,6 +13,7 @@ from retain.models import RetainCache, RetainConfig, RetainForCausalLM
 from tests.tolerances import assert_near
 
 VOCABULARY, WINDOW = 13, 4
+LEVELS = [{"every": 2, "options": {"lr": 0.05}, "learnt_rate": True}, {"every": 4, "optimizer": "Momentum", "options": {"lr": 0.1}}]
 KINDS: dict[str, dict[str, Any]] = {
     "mac": {"block": "mac"},
     "mag": {"block": "mag", "num_key_value_heads": 1},
@@ -22,6 +23,8 @@ KINDS: dict[str, dict[str, Any]] = {
     "mixed": {"block": ["mag", "sliding_window"], "gating": "add"},
     "nested": {"block": ["mag", "mal"], "attention": "nested", "persistent_tokens": 0},
     "implicit": {"block": ["sliding_window", "lmm"], "attention": "implicit_mlp", "persistent_tokens": 0},
+    "hope": {"block": "hope", "levels": LEVELS, "self_modifying": {"rule": {"chunk": 2}, "heads": 2}},
+    "hope_attention": {"block": ["hope_attention", "mag"], "levels": LEVELS, "level_form": "nested"},
 }
 every_kind = pytest.mark.parametrize("kind", KINDS)
 
