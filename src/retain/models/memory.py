@@ -95,8 +95,7 @@ def self_modifying_from(given: Mapping[str, Any], dim: int) -> SelfModifyingMemo
 
 def presets_by_name() -> dict[str, Callable[..., Any]]:
     """The presets that a configuration can name."""
-    own = {name: part for name, part in vars(presets).items() if inspect.isfunction(part) and part.__module__ == presets.__name__}
-    return {name: function for name, function in own.items() if not name.startswith("_")}
+    return {name: part for name, part in vars(presets).items() if inspect.isfunction(part)}
 
 
 def _part(choice: str, given: Any) -> Any:

@@ -30,6 +30,20 @@ class AbstractOptimizer(torch.optim.Optimizer, ABC):
 
     Raises:
         ValueError: An option makes no sense; the message names it.
+
+    Examples:
+        >>> class SignDescent(AbstractOptimizer):
+        ...     def __init__(self, params, lr=1e-3):
+        ...         super().__init__(params, lr=lr)
+        ...
+        ...     @classmethod
+        ...     def advance(cls, weight, gradient, state, options, lead=0):
+        ...         return weight - options["lr"] * gradient.sign(), state
+        >>> weight = torch.nn.Parameter(torch.zeros(2))
+        >>> weight.grad = torch.tensor([3.0, -0.1])
+        >>> SignDescent([weight], lr=0.5).step()
+        >>> weight.data
+        tensor([-0.5000,  0.5000])
     """
 
     def __init__(self, params: Iterable[Any], **options: Any) -> None:
