@@ -149,6 +149,8 @@ class _DualLinear(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         x, of_states, of_cells, inputs, gradients, *rest = ctx.saved_tensors
         states, read = rest[: of_states.shape[-1]], rest[of_states.shape[-1] :]
+        if torch.is_grad_enabled():  # what was kept of the forward pass is a constant to the gradient of this gradient
+            read = [torch.bmm(x, state) for state in states]
         grad = grads[0]
         kind, dtype, enabled = ctx.autocast
         with torch.autocast(kind, dtype=dtype, enabled=enabled):

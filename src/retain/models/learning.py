@@ -10,12 +10,11 @@ from typing import TypeAlias
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from retain.blocks import Block, BlockState
 from retain.blocks.state import LEVELS
 from retain.core.trees import under
-from retain.numerics import kept
+from retain.numerics import any_order
 from retain.numerics.ragged import gather, trim
 
 States: TypeAlias = tuple[BlockState, ...]
@@ -169,7 +168,7 @@ class Learning:
         if not (self.through and torch.is_grad_enabled()):
             yield
             return
-        with kept(), sdpa_kernel(SDPBackend.MATH):
+        with any_order():
             yield
 
     def _gradients_of(self, x: Tensor, labels: Tensor, states: States, outer: bool) -> list[dict[str, Tensor]]:

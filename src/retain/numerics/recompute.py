@@ -2,40 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
-_KEPT = ContextVar("kept", default=False)
-
-
-@contextmanager
-def kept() -> Generator[None]:
-    """Within, nothing is forgotten, so that the gradient of a gradient can be taken of all that happens there.
-
-    Examples:
-        >>> x = torch.tensor([3.0], requires_grad=True)
-        >>> with kept():
-        ...     (y,) = recompute(lambda x: (x * x,), x)
-        >>> (slope,) = torch.autograd.grad(y, x, create_graph=True)
-        >>> torch.autograd.grad(slope, x)
-        (tensor([2.]),)
-    """
-    before = _KEPT.set(True)
-    try:
-        yield
-    finally:
-        _KEPT.reset(before)
+from .any_order import wants_any_order
 
 
 def recompute(function: Callable[..., tuple[Tensor, ...]], *inputs: Tensor | None) -> tuple[Tensor, ...]:
     """``function(*inputs)``, keeping only the inputs for the backward pass.
 
-    Within ``kept`` it is no more than that call. ``function`` must depend on nothing that needs a gradient but its inputs, and give the same numbers twice. Autocast is as it was the first time.
+    Within ``any_order`` it is no more than that call. ``function`` must depend on nothing that needs a gradient but its inputs, and give the same numbers twice. Autocast is as it was the first time.
 
     Args:
         function: From tensors to a tuple of tensors.
@@ -47,7 +26,7 @@ def recompute(function: Callable[..., tuple[Tensor, ...]], *inputs: Tensor | Non
         >>> y.backward(); x.grad
         tensor([6.])
     """
-    return function(*inputs) if _KEPT.get() else _Recompute.apply(function, *inputs)
+    return function(*inputs) if wants_any_order() else _Recompute.apply(function, *inputs)
 
 
 class _Recompute(torch.autograd.Function):
@@ -67,7 +46,7 @@ class _Recompute(torch.autograd.Function):
         if torch.is_grad_enabled():
             raise RuntimeError(
                 "the gradient of a gradient cannot pass through recomputed tiles. Cure: an engine with recompute=0, as in engine=Dual(recompute=0), or to call "
-                "the layer within retain.numerics.kept()."
+                "the layer within retain.numerics.any_order()."
             )
         saved = iter(ctx.saved_tensors)
         needs = ctx.needs_input_grad[1:]

@@ -15,9 +15,9 @@ from tests.tolerances import GRADIENTS, assert_near
 LEVELS = [{"every": 3, "options": {"lr": 0.1}, "learnt_rate": True}, {"every": 6, "optimizer": "Momentum", "options": {"lr": 0.1}}]
 KINDS: dict[str, dict[str, Any]] = {
     "hope": {"block": "hope"},
-    "hope_attention": {"block": "hope_attention", "level_form": "nested"},
+    "hope_attention": {"block": "hope_attention", "level_form": "nested", "num_attention_heads": 1},
     "lmm": {"block": "lmm", "level_form": "independent"},
-    "mac": {"block": "mac", "persistent_tokens": 1},
+    "mac": {"block": "mac", "persistent_tokens": 1, "num_attention_heads": 1},
     "delta": {"block": ["lmm", "convolution"], "memory": {"preset": "delta_net"}},
 }
 every_kind = pytest.mark.parametrize("kind", KINDS)
@@ -87,12 +87,11 @@ def test_rows_of_all_lengths_learn_each_as_if_it_were_alone(kind: str) -> None:
 def test_the_outer_gradient_reaches_every_start_and_is_the_slope(kind: str) -> None:
     """Along a random direction of all weights, the gradient through the steps is the difference quotient, and no start is left out."""
     speaker, ids = model(kind), words(2, 14)
-    mix = torch.randn(2, 14, WORDS, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
     found = gradients(speaker, speaker(ids).logits)
     silent = [name for name, g in found.items() if not bool(g.abs().max() > 0)]
     assert not silent
     torch.manual_seed(1)
-    way, step = {name: torch.randn_like(w) for name, w in speaker.named_parameters()}, 1e-6
+    way, step = {name: torch.randn_like(w) for name, w in speaker.named_parameters()}, 3e-8
 
     def at(distance: float) -> float:
         with torch.no_grad():
@@ -138,7 +137,7 @@ def test_levels_without_a_rate_are_ordinary_halves_of_a_transformer() -> None:
 
 def test_reading_without_writing_leaves_no_trace_in_what_is_learnt() -> None:
     """What levels have learnt is the same with tokens in between that they may not learn from."""
-    speaker, ids, between = hope("ResidualMLP", block="hope_attention"), words(1, 13), words(1, 4, seed=3)
+    speaker, ids, between = hope(block="hope_attention", num_attention_heads=1), words(1, 13), words(1, 4, seed=3)
 
     def learnt(look: bool) -> dict[str, Tensor]:
         cache = RetainCache()
@@ -166,7 +165,7 @@ def test_a_cache_goes_on_detached_forked_and_in_other_rows() -> None:
     assert_near(speaker(more[rows], past_key_values=fork).logits, whole[rows])
     found = speaker(more, past_key_values=detached).logits
     assert_near(found, whole)
-    first = speaker.model.layers[0].continuum.blocks[0].log_rate if False else speaker.model.embed_tokens.weight
+    first = speaker.model.embed_tokens.weight
     (through,) = torch.autograd.grad(found.sum(), first)
     (behind,) = torch.autograd.grad(whole.sum(), first)
     assert float((through - behind).abs().max()) > 1e-6, "a detached cache sends no gradient back"
@@ -178,7 +177,7 @@ def test_a_cache_goes_on_detached_forked_and_in_other_rows() -> None:
 def test_what_levels_cannot_learn_from_is_refused() -> None:
     speaker, ids = hope(), words(1, 5)
     embedded = speaker.model.embed_tokens(ids).detach()
-    with pytest.raises(ValueError, match="were given inputs_embeds. Cure: input_ids, or write=False"):
+    with pytest.raises(ValueError, match=r"were given inputs_embeds\. Cure: input_ids, or write=False"):
         speaker(inputs_embeds=embedded)
     assert_near(speaker(inputs_embeds=embedded, write=False).logits, speaker(ids, write=False).logits)
     with torch.inference_mode(), pytest.raises(RuntimeError, match=r"torch.no_grad\(\)"):

@@ -3,11 +3,11 @@
 from dataclasses import dataclass, field
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from retain.core.contracts import AbstractReader, AbstractStructure
 from retain.core.shapes import Params
+from retain.numerics import layer_norm
 
 from .mlp import MLP
 
@@ -51,7 +51,7 @@ class NormResidual(AbstractStructure):
 
     def read(self, weights: AbstractReader, x: Tensor) -> Tensor:
         y = self.inner.read(weights, x)
-        y = F.layer_norm(y, y.shape[-1:], eps=self.eps)
+        y = layer_norm(y, self.eps)
         return x + y + weights.scale("gain", y)
 
     def rate_bound(self, key_dim: int) -> float:

@@ -5,11 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from retain.core.contracts import AbstractReader, AbstractStructure
-from retain.numerics import Activation, activation
+from retain.numerics import Activation, activation, layer_norm
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +54,7 @@ class ResidualGLU(AbstractStructure):
         for i in range(self.depth):
             a, gate = weights.linear(f"w{i}_in", x).chunk(2, dim=-1)
             x = x + weights.linear(f"w{i}_out", a * weights.activate(self.activation, gate))
-        x = F.layer_norm(x, x.shape[-1:], eps=self.eps)
+        x = layer_norm(x, self.eps)
         return x + weights.scale("norm", x)
 
     def rate_bound(self, key_dim: int) -> float:
