@@ -34,7 +34,7 @@ def _forgets_nothing(right: Function) -> Function:
     return of
 
 
-def _one_value(right: Function) -> Function:
+def one_value(right: Function) -> Function:
     """Every memory's own value is the shared one."""
 
     def errors(rule: SelfModifyingRule, answer: Tensor, target: Tensor) -> Tensor:
@@ -47,7 +47,7 @@ def _ascends(right: Function) -> Function:
     return lambda rule, answer, target: right(rule, answer, target) * (-1.0 if rule.objective == "dot" else 1.0)
 
 
-def _written_first(right: Function) -> Function:
+def written_first(right: Function) -> Function:
     """A token is read behind its own chunk."""
 
     def answers(circuit: Any, weights: list[Any], queries: list[Tensor]) -> Tensor:
@@ -101,7 +101,7 @@ FAULTS = (
         nested(92),
         (DOT, partial(tests.test_the_dot_product_and_the_factor_make_a_memory_say_its_value, 16)),
     ),
-    Fault("memories share their own values", chunks, "_error", _one_value, nested(84, 85, 87), (OWN, DEEP)),
+    Fault("memories share their own values", chunks, "_error", one_value, nested(84, 85, 87), (OWN, DEEP)),
     Fault(
         "what is taken out is not what is there",
         rank_one,
@@ -110,7 +110,7 @@ FAULTS = (
         nested(90, 92, 93),
         (CHUNKS, DOT, SQUARE),
     ),
-    Fault("memories are read behind their chunk", chunks, "_answers", _written_first, nested(83, 86, 90), (OWN, CHUNKS)),
+    Fault("memories are read behind their chunk", chunks, "_answers", written_first, nested(83, 86, 90), (OWN, CHUNKS)),
     Fault("all is made by the newest memories", chunks, "_segment", _at_the_newest, nested(90), (CLOCKS,)),
     Fault(
         "the memory has the clock of the projections",

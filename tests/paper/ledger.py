@@ -14,7 +14,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "equations.md"
-COUNTS = {"titans": 35, "miras": 32}
+COUNTS = {"titans": 35, "miras": 32, "nested_learning": 121}
 TITLES = {
     "titans": "Titans: Learning to Memorize at Test Time (arXiv:2501.00663v1)",
     "miras": "MIRAS: It's All Connected: A Journey Through Test-Time Memorization, Attentional Bias, Retention, and Online Optimization (arXiv:2504.13173v1)",

@@ -8,6 +8,7 @@ import pytest
 
 from tests.paper import (
     faults_of_continuum,
+    faults_of_hope,
     faults_of_miras,
     faults_of_nested_associations,
     faults_of_optimizers,
@@ -21,6 +22,7 @@ FAULTS = (
     *faults_of_titans.FAULTS,
     *faults_of_miras.FAULTS,
     *faults_of_continuum.FAULTS,
+    *faults_of_hope.FAULTS,
     *faults_of_nested_associations.FAULTS,
     *faults_of_optimizers.FAULTS,
     *faults_of_self_modifying.FAULTS,

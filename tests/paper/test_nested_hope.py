@@ -108,8 +108,8 @@ def test_hope_is_a_memory_that_writes_itself_and_a_chain_of_levels(structure: st
 @pytest.mark.equation("nested_learning", 94)
 @torch.no_grad()
 def test_a_token_is_answered_before_it_is_written() -> None:
-    """M_{memory,t-1}: the answer to the token that is last, and to no earlier one, is that of a memory that has not seen it."""
-    model, ids = hope(chunk=1), words(time=2)
+    """M_{memory,t-1}: the answer to the second of three tokens is that of a memory that has seen the first alone."""
+    model, ids = hope(chunk=1), words(time=3)
     block: Any = model.model.layers[0]
     memory = block.mixer.memory
     seen = _normed(model.model.embed_tokens.weight[ids], block.norm.weight)
