@@ -164,8 +164,8 @@ class Learning:
 
     @contextmanager
     def _gradients(self) -> Generator[None]:
-        """Within, all that happens has gradients of its gradients, if an outer one is to flow through them."""
-        if not (self.through and torch.is_grad_enabled()):
+        """Within, all that happens has gradients more than once, if an outer one is to come."""
+        if not torch.is_grad_enabled():
             yield
             return
         with any_order():
