@@ -42,10 +42,8 @@ def bits(model: StackedLM, words: Tensor, learns: bool) -> list[float]:
     """Bits a token of each piece; attention sees a piece by itself, so only weights reach over from one to the next."""
     state, found = model.start(1), []
     for piece in words.split(PIECE):
-        if learns:
-            weights = model.weights(state)
-            asked = {path: weight.detach().requires_grad_() for path, weight in weights.items()}
-            state = {path: asked.get(path, part.detach()) for path, part in state.items()}
+        asked = {path: weight.detach().requires_grad_(learns) for path, weight in model.weights(state).items()}
+        state = {path: asked.get(path, part.detach()) for path, part in state.items()}
         with torch.set_grad_enabled(learns):
             scores = model(piece[None], state=state).logits[0, :-1]
             loss = F.cross_entropy(scores, piece[1:], reduction="sum")
