@@ -36,7 +36,7 @@ def main(
             if (kept.get("lr"), kept.get("updates")) == (lr, problem.updates):
                 continue
             found = results["optimizers"][name] = train(problem, name, lr, seed, "test")
-            CONSOLE.print(problem_name, name, {fact: value for fact, value in found.items() if fact != "curve"})
+            CONSOLE.print(f"{problem_name}, {name} at {lr:g}: loss {found['loss']}, right {found['right']}, {found['seconds']:.0f} s")
             keep(path, results, begun)
 
 

@@ -50,7 +50,7 @@ def main(out: Annotated[Path, typer.Option(help="File for the trials; those that
                 del trial["curve"]
                 trials.append(trial)
                 trials.sort(key=lambda trial: trial["lr"])
-                CONSOLE.print(problem_name, name, trial)
+                CONSOLE.print(f"{problem_name}, {name}: {trial}")
                 keep(out, results, begun)
 
 
