@@ -167,8 +167,8 @@ def _optimizers(results: Results) -> Iterator[str]:
     for row in found["rows"]:
         taken, least, most = (number(1e3 * row[which]) for which in ("seconds_per_step", "min", "max"))
         times = f"{row['m3_takes']:.2f}{_verdict(row['reached'], format(found['target'], '.1f') + ' at most')}" if "m3_takes" in row else ""
-        lines.append([row["optimizer"], f"{taken} ({least} - {most})", times])
-    yield _table(["optimizer", "ms a step", "M3 takes times as long"], lines)
+        lines.append([row["optimizer"], row["products"], f"{taken} ({least} - {most})", times])
+    yield _table(["optimizer", "products in", "ms a step", "M3's time over it"], lines)
     yield f"{found['what']}."
 
 
