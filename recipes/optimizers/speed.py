@@ -1,7 +1,11 @@
-"""What an update of each optimizer takes, side by side in one run: python -m recipes.optimizers.speed --out recipes/optimizers"""
+"""What an update of each optimizer takes, side by side in one run: python -m recipes.optimizers.speed --out recipes/optimizers
+
+Seconds are the processor's: there is one thread, and what else the machine does has no part in them.
+"""
 
 from __future__ import annotations
 
+import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +15,6 @@ import torch
 import typer
 from torch.optim import Optimizer
 
-from retain.benchmark.timing import in_turns
 from retain.optim import SlowMomentum
 
 from ..evidence import CONSOLE, keep
@@ -47,7 +50,7 @@ def reading(problem: AbstractProblem) -> Callable[[], None]:
 
 
 def main(out: Annotated[Path, typer.Option(help="Folder for speed.json.")]) -> None:
-    """Time the steps of all optimizers in turns, and the passes before them, and keep the medians."""
+    """Time the steps of all optimizers in turns, and the passes before them; two rounds do not count, of the others the medians do."""
     torch.set_num_threads(1)
     begun, rows = time.perf_counter(), []
     for problem_name, problem in PROBLEMS.items():
@@ -57,10 +60,14 @@ def main(out: Annotated[Path, typer.Option(help="Folder for speed.json.")]) -> N
             model = problem.model()
             problem.loss(model, *problem.batch(torch.Generator().manual_seed(0))).backward()
             calls[name], count[name] = steps(make(*parted(model), RATES[name][0])), STEPS
-        times = in_turns(calls, REPEATS, 2, lambda done, note: None, turn=0.0)
-        for name, taken in times.items():
-            seconds = [each / count[name] for each in taken.seconds]
-            rows.append({"problem": problem_name, "what": name, "ms": 1e3 * taken.median / count[name], "seconds": seconds})
+        taken: dict[str, list[float]] = {name: [] for name in calls}
+        for _ in range(2 + REPEATS):
+            for name, call in calls.items():
+                start = time.process_time()
+                call()
+                taken[name].append((time.process_time() - start) / count[name])
+        for name, seconds in taken.items():
+            rows.append({"problem": problem_name, "what": name, "ms": 1e3 * statistics.median(seconds[2:]), "seconds": seconds})
             CONSOLE.print(f"{problem_name}, {name}: {rows[-1]['ms']:.2f} ms")
     keep(out / "speed.json", {"steps": STEPS, "rows": rows}, begun)
 
