@@ -7,7 +7,7 @@ from collections.abc import Callable
 from torch import nn
 from torch.optim import AdamW, Optimizer
 
-from retain.optim import M3, Muon, NewtonSchulz
+from retain.optim import M3, Muon, NewtonSchulz, SlowMomentum
 
 WEIGHT_DECAY = 0.1
 """Of the matrices inside layers, times the learning rate; nothing else decays."""
@@ -38,6 +38,11 @@ def m3(matrices: Weights, rest: Weights, lr: float) -> list[Optimizer]:
     return [M3([{"params": matrices, "weight_decay": WEIGHT_DECAY}, {"params": rest, "orthogonal": None}], lr=lr)]
 
 
+def m3_fast_alone(matrices: Weights, rest: Weights, lr: float) -> list[Optimizer]:
+    """M3 whose slow memory counts for nothing."""
+    return [M3([{"params": matrices, "weight_decay": WEIGHT_DECAY}, {"params": rest, "orthogonal": None}], lr=lr, slow=SlowMomentum(alpha=0.0))]
+
+
 def m3_as_printed(matrices: Weights, rest: Weights, lr: float) -> list[Optimizer]:
     """Algorithm 1 to the letter for the matrices, and AdamW at a rate that stands for the rest, of which the paper says nothing."""
     return [M3(matrices, lr=lr, accumulate="sum", weight_decay=WEIGHT_DECAY), AdamW(rest, lr=4e-3, weight_decay=0.0)]
@@ -47,12 +52,14 @@ CONTENDERS: dict[str, Callable[[Weights, Weights, float], list[Optimizer]]] = {
     "AdamW": adamw,
     "Muon": muon,
     "M3": m3,
+    "M3, fast memory alone": m3_fast_alone,
     "M3, as printed": m3_as_printed,
 }
 RATES = {
     "AdamW": (2e-3, 4e-3, 8e-3, 1.6e-2, 3.2e-2),
     "Muon": (4e-3, 8e-3, 1.6e-2, 3.2e-2, 6.4e-2),
     "M3": (1e-3, 2e-3, 4e-3, 8e-3, 1.6e-2),
+    "M3, fast memory alone": (1e-3, 2e-3, 4e-3, 8e-3, 1.6e-2),
     "M3, as printed": (3e-5, 1e-4, 3e-4, 1e-3, 3e-3),
 }
 """The rates that are tried for each, as many for one as for the other."""

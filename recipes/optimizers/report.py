@@ -18,7 +18,7 @@ from .problems import PROBLEMS
 from .tune import TUNING, best
 
 HERE = Path(__file__).parent
-COLOURS = dict(zip(CONTENDERS, ("#333333", "#c8553d", "#1b6ca8", "#8a5a9e"), strict=True))
+COLOURS = dict(zip(CONTENDERS, ("#333333", "#c8553d", "#1b6ca8", "#3b8686", "#8a5a9e"), strict=True))
 UNITS = {"language": ("bits a byte", math.log(2), ".3f"), "digits": ("nats", 1.0, ".3f")}
 """What a loss is told in, how many nats that is, and its digits."""
 
@@ -50,7 +50,8 @@ def results_of(problem: str) -> list[dict[str, Any]]:
 def tried(trials: dict[str, list[dict[str, Any]]], unit: float, form: str) -> list[list[str]]:
     """The loss at each rate, the best one in bold."""
     lines = [["optimizer", *(f"rate {i + 1}" for i in range(max(map(len, trials.values()))))]]
-    for name, found in trials.items():
+    for name in CONTENDERS:
+        found = trials[name]
         chosen, cells = best(found), []
         for trial in found:
             loss = "astray" if trial["loss"] is None else f"{trial['loss'] / unit:{form}}"
