@@ -70,7 +70,9 @@ def test_every_weight_learns(name: str) -> None:
 def test_all_begin_alike_and_a_training_repeated_is_the_same(short: Digits) -> None:
     found = {name: training.train(short, name, RATES[name][2], 3, "test") for name in CONTENDERS}
     assert len({tuple(each["curve"][0]) for each in found.values()}) == 1
-    assert len({each["loss"] for each in found.values()}) == len(CONTENDERS)
+    alone = found.pop("M3, fast memory alone")
+    assert alone["loss"] == found["M3"]["loss"]  # the slow memory says nothing in its first ten updates
+    assert len({each["loss"] for each in found.values()}) == len(CONTENDERS) - 1
     again = training.train(short, "M3", RATES["M3"][2], 3, "test")
     assert {**again, "seconds": 0} == {**found["M3"], "seconds": 0}
     assert training.train(short, "M3", RATES["M3"][2], 4, "test")["curve"][0] != again["curve"][0]
