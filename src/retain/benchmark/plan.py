@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from .settings import SETTINGS
 
-PARTS = ("settings", "decoding", "flops", "streaming", "long", "growth", "memories", "delta")
+PARTS = ("settings", "decoding", "flops", "streaming", "long", "growth", "memories", "delta", "optimizers")
 FEWEST_REPEATS = 5
 
 

@@ -44,7 +44,7 @@ def markdown(results: Results) -> str:
     Args:
         results: What ``run`` returned, or the JSON it was written to.
     """
-    parts = (_note, _comparison, _memories, _delta, _decoding, _flops, _streaming, _long, _growth)
+    parts = (_note, _comparison, _memories, _delta, _optimizers, _decoding, _flops, _streaming, _long, _growth)
     return "\n\n".join(text for part in parts for text in part(results))
 
 
@@ -155,6 +155,20 @@ def _delta(results: Results) -> Iterator[str]:
         else:
             lines.append([row["rule"], "the outputs differ", "", "", f"{row['max_rel_error']:.0e}"])
     yield _table(["rule", "ours, tokens/s", "theirs, tokens/s", "times faster", "error"], lines)
+    yield f"{found['what']}."
+
+
+def _optimizers(results: Results) -> Iterator[str]:
+    if "optimizers" not in results:
+        return
+    found = results["optimizers"]
+    yield "## A step of M3 against Muon's"
+    lines = []
+    for row in found["rows"]:
+        taken, least, most = (number(1e3 * row[which]) for which in ("seconds_per_step", "min", "max"))
+        times = f"{row['m3_takes']:.2f}{_verdict(row['reached'], format(found['target'], '.1f') + ' at most')}" if "m3_takes" in row else ""
+        lines.append([row["optimizer"], row["products"], f"{taken} ({least} - {most})", times])
+    yield _table(["optimizer", "products in", "ms a step", "M3's time over it"], lines)
     yield f"{found['what']}."
 
 

@@ -15,6 +15,7 @@ from .growth import measure_growth
 from .job import THREADS, JobFailed
 from .machine import surroundings
 from .memories import measure_memories
+from .optimizers import measure_optimizers
 from .peer import peer_package
 from .plan import PARTS, Plan
 from .streaming import measure_long_training, measure_streaming
@@ -34,6 +35,7 @@ MEASURES: dict[str, Measure] = dict(
             measure_growth,
             measure_memories,
             measure_delta_rule,
+            measure_optimizers,
         ),
         strict=True,
     )

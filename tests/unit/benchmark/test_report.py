@@ -69,6 +69,19 @@ def test_memories_and_the_delta_rule_have_tables_of_their_own() -> None:
     assert any(line.startswith("| gated delta rule") and "the outputs differ" in line and "reached" not in line for line in lines)
 
 
+def test_optimizers_are_told_how_many_times_as_long_m3_takes() -> None:
+    taken = {"seconds_per_step": 0.0123, "min": 0.012, "max": 0.013}
+    rows = [
+        {"optimizer": "torch's Muon", "products": "bfloat16", "m3_takes": 1.3, "reached": True, **taken},
+        {"optimizer": "Muon", "products": "float32", "m3_takes": 1.51, "reached": False, **taken},
+        {"optimizer": "M3", "products": "float32", **taken},
+    ]
+    lines = markdown({**results(), "optimizers": {"what": "small", "target": 1.5, "rows": rows}}).splitlines()
+    assert "| torch's Muon | bfloat16 | 12.3 (12 - 13) | 1.30 (target 1.5 at most: reached) |" in lines
+    assert "| Muon | float32 | 12.3 (12 - 13) | 1.51 (target 1.5 at most: **not reached**) |" in lines
+    assert "| M3 | float32 | 12.3 (12 - 13) |  |" in lines
+
+
 def test_what_disagrees_has_no_speed() -> None:
     wrong = {key: value for key, value in row("B", "forward", 130.0, 0.1).items() if not key.startswith(("ours", "peer", "ratio", "peak"))}
     found = results({**wrong, "agree": False, "max_rel_error": 0.3})
