@@ -44,7 +44,7 @@ def markdown(results: Results) -> str:
     Args:
         results: What ``run`` returned, or the JSON it was written to.
     """
-    parts = (_note, _comparison, _memories, _delta, _optimizers, _decoding, _flops, _streaming, _long, _growth)
+    parts = (_note, _comparison, _memories, _delta, _optimizers, _hope, _decoding, _flops, _streaming, _long, _growth)
     return "\n\n".join(text for part in parts for text in part(results))
 
 
@@ -169,6 +169,22 @@ def _optimizers(results: Results) -> Iterator[str]:
         times = f"{row['m3_takes']:.2f}{_verdict(row['reached'], format(found['target'], '.1f') + ' at most')}" if "m3_takes" in row else ""
         lines.append([row["optimizer"], row["products"], f"{taken} ({least} - {most})", times])
     yield _table(["optimizer", "products in", "ms a step", "M3's time over it"], lines)
+    yield f"{found['what']}."
+
+
+def _hope(results: Results) -> Iterator[str]:
+    if "hope" not in results:
+        return
+    found = results["hope"]
+    yield "## Training Hope against an LMM"
+    lines = []
+    for row in found["rows"]:
+        rates = [number(row[f"tokens_per_second_{which}"]) for which in ("median", "min", "max")]
+        verdict = _verdict(row["reached"], f"{found['target']:.0f} at most")
+        lines.append(
+            [row["model"], str(row["chunk"]), f"{row['parameters']:,}", f"{rates[0]} ({rates[1]} - {rates[2]})", f"{row['times_lmm']:.2f}{verdict}"]
+        )
+    yield _table(["model", "chunk", "parameters", "tokens/s trained", "times the LMM's time"], lines)
     yield f"{found['what']}."
 
 

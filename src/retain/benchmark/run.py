@@ -12,6 +12,7 @@ from .decoding import measure_decoding
 from .delta_rule import measure_delta_rule
 from .flops import measure_flops
 from .growth import measure_growth
+from .hope import measure_hope
 from .job import THREADS, JobFailed
 from .machine import surroundings
 from .memories import measure_memories
@@ -36,6 +37,7 @@ MEASURES: dict[str, Measure] = dict(
             measure_memories,
             measure_delta_rule,
             measure_optimizers,
+            measure_hope,
         ),
         strict=True,
     )

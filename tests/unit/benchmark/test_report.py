@@ -82,6 +82,17 @@ def test_optimizers_are_told_how_many_times_as_long_m3_takes() -> None:
     assert "| M3 | float32 | 12.3 (12 - 13) |  |" in lines
 
 
+def test_hope_is_told_how_many_times_as_long_as_an_lmm_it_takes() -> None:
+    rates = {f"tokens_per_second_{which}": 1000.0 for which in ("median", "min", "max")}
+    rows = [
+        {"model": "LMM", "chunk": 16, "parameters": 630412, "times_lmm": 1.0, "reached": None, **rates},
+        {"model": "Hope", "chunk": 16, "parameters": 627848, "times_lmm": 4.01, "reached": False, **rates},
+    ]
+    lines = markdown({**results(), "hope": {"what": "small", "target": 4.0, "rows": rows}}).splitlines()
+    assert "| LMM | 16 | 630,412 | 1,000 (1,000 - 1,000) | 1.00 |" in lines
+    assert "| Hope | 16 | 627,848 | 1,000 (1,000 - 1,000) | 4.01 (target 4 at most: **not reached**) |" in lines
+
+
 def test_what_disagrees_has_no_speed() -> None:
     wrong = {key: value for key, value in row("B", "forward", 130.0, 0.1).items() if not key.startswith(("ours", "peer", "ratio", "peak"))}
     found = results({**wrong, "agree": False, "max_rel_error": 0.3})
