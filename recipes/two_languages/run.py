@@ -21,14 +21,24 @@ from retain.training.describe import described
 from ..evidence import CONSOLE, keep, trained
 
 WORDS, QUERIES, SAMPLES = 32, 16, 48
-PERIODS: dict[str, tuple[int, ...]] = {"none": (), "16": (16,), "64": (64,), "16, 64": (16, 64), "16, 32, 64": (16, 32, 64)}
+PERIODS: dict[str, tuple[int, ...]] = {
+    "none": (),
+    "16": (16,),
+    "64": (64,),
+    "16, 64": (16, 64),
+    "16, 32, 64": (16, 32, 64),
+    "16, as large as three": (16,),
+}
 """Of the levels, by what the tables call them."""
+INNER, WIDE = 48, "16, as large as three"
+"""Width inside each level, and a single level that is three times as wide."""
 RATE = 0.1
 """With which all levels of a block together begin to learn."""
 BLOCKS: dict[str, dict[str, Any]] = {
     "attention": {"block": "sliding_window", "window": 8, "num_attention_heads": 4},
     "hope": {"block": "hope", "self_modifying": {"heads": 1, "rule": {"chunk": 16}}},
 }
+LEVELS = {"attention": tuple(PERIODS), "hope": ("none", "16", "16, 64", "16, 32, 64")}
 CELLS = {"A, after A": (1, 0), "A, after B": (2, 0), "B, after A": (2, 1), "A, after B, C, D": (4, 0), "D, after A, B, C": (4, 3)}
 """How many languages are read, and which is asked."""
 
@@ -44,7 +54,7 @@ def run_of(block: str, levels: str, seed: int) -> Run:
     model = {
         **BLOCKS[block],
         "hidden_size": 32,
-        "intermediate_size": 48,
+        "intermediate_size": 3 * INNER if levels == WIDE else INNER,
         "num_hidden_layers": 1,
         "persistent_tokens": 0,
         "levels": [{"every": period, "options": {"lr": RATE / len(periods)}, "learnt_rate": True} for period in periods],
@@ -67,7 +77,7 @@ def main(
             path = out / f"{block}.json"
             results = json.loads(path.read_text()) if path.exists() else {"seed": seed, "levels": {}}
             begun = time.perf_counter() - results.get("seconds", 0)
-            for levels in PERIODS:
+            for levels in LEVELS[block]:
                 run, name = run_of(block, levels, seed), f"{block}, levels {levels}"
                 if results["levels"].get(levels, {}).get("training", {}).get("run") == json.loads(json.dumps(described(run))):
                     continue
