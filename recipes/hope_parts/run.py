@@ -23,7 +23,7 @@ from retain.training.describe import described
 from ..evidence import CONSOLE, keep, trained
 
 HELD_OUT = ("asyncio", "email", "http", "idlelib", "lib2to3", "tkinter")
-TRAINED, PIECE, LONGEST, TEXTS = 2048, 256, 4096, 8
+TRAINED, PIECE, LONGEST, TEXTS = 2048, 256, 4096, 4
 PLACES = (1, 512, 1024, 2048, 4096)
 UPDATES = 80
 RATES = (1.2e-2, 6e-3, 3e-3)
@@ -36,8 +36,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "no CMS": {"levels": []},
     "k stands still": {"adaptive": ["eta", "alpha", "v", "memory"]},
     "v stands still": {"adaptive": ["eta", "alpha", "k", "memory"]},
-    "q is made, too": {"adaptive": ["eta", "alpha", "k", "v", "q", "memory"]},
     "only memory is written": {"adaptive": ["memory"]},
+    "q is made, too": {"adaptive": ["eta", "alpha", "k", "v", "q", "memory"]},
 }
 
 

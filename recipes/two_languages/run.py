@@ -38,7 +38,7 @@ BLOCKS: dict[str, dict[str, Any]] = {
     "attention": {"block": "sliding_window", "window": 8, "num_attention_heads": 4},
     "hope": {"block": "hope", "self_modifying": {"heads": 1, "rule": {"chunk": 16}}},
 }
-LEVELS = {"attention": tuple(PERIODS), "hope": ("none", "16", "16, 64", "16, 32, 64")}
+LEVELS = {"attention": tuple(PERIODS), "hope": ("none", "16", "16, 32, 64")}
 CELLS = {"A, after A": (1, 0), "A, after B": (2, 0), "B, after A": (2, 1), "A, after B, C, D": (4, 0), "D, after A, B, C": (4, 3)}
 """How many languages are read, and which is asked."""
 
