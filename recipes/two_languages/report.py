@@ -13,7 +13,7 @@ from ..evidence import figure_kept, spread, table_put
 from .run import BLOCKS, CELLS, LEVELS, PERIODS
 
 HERE = Path(__file__).parent
-COLOURS = dict(zip(PERIODS, ("#777777", "#8a5a9e", "#b8860b", "#3b8686", "#1b6ca8", "#c8553d"), strict=True))
+COLOURS = dict(zip(PERIODS, ("#777777", "#8a5a9e", "#b8860b", "#3b8686", "#1b6ca8", "#c8553d", "#e0a899"), strict=True))
 OF_A = ("A, after A", "A, after B", "A, after B, C, D")
 CONTROLS = ("writes off", "memory reset", "window cut")
 

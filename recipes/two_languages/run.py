@@ -28,10 +28,11 @@ PERIODS: dict[str, tuple[int, ...]] = {
     "16, 64": (16, 64),
     "16, 32, 64": (16, 32, 64),
     "16, as large as three": (16,),
+    "16, 32, 64, as large as one": (16, 32, 64),
 }
 """Of the levels, by what the tables call them."""
-INNER, WIDE = 48, "16, as large as three"
-"""Width inside each level, and a single level that is three times as wide."""
+INNER = {"16, as large as three": 144, "16, 32, 64, as large as one": 16}
+"""Width inside each level where it is not 48."""
 RATE = 0.1
 """With which all levels of a block together begin to learn."""
 BLOCKS: dict[str, dict[str, Any]] = {
@@ -54,7 +55,7 @@ def run_of(block: str, levels: str, seed: int) -> Run:
     model = {
         **BLOCKS[block],
         "hidden_size": 32,
-        "intermediate_size": 3 * INNER if levels == WIDE else INNER,
+        "intermediate_size": INNER.get(levels, 48),
         "num_hidden_layers": 1,
         "persistent_tokens": 0,
         "levels": [{"every": period, "options": {"lr": RATE / len(periods)}, "learnt_rate": True} for period in periods],
