@@ -52,7 +52,7 @@ def main() -> None:
     for name, table in (("languages", lines), ("controls", controls), ("costs", costs)):
         table_put(HERE / "README.md", table, name)
 
-    figure = Figure(figsize=(9, 3.8), layout="constrained")
+    figure = Figure(figsize=(10, 3.8), layout="constrained")
     FigureCanvasAgg(figure)
     for axes, (block, results) in zip(figure.subplots(1, len(found), sharey=True), found.items(), strict=True):
         for levels in trained_levels(results, block):
@@ -64,8 +64,8 @@ def main() -> None:
         axes.set_xticks([1, 2, 4])
         axes.set_xlabel("languages read (trained on one and two)")
         axes.set_ylim(-0.03, 1.03)
-        axes.legend(frameon=False, fontsize=8, title="periods of levels", title_fontsize=8)
     figure.axes[0].set_ylabel("right about the first (band: all seeds)")
+    figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside right center", frameon=False, fontsize=8, title="periods of levels")
     figure_kept(HERE / "languages.png", figure)
 
 
