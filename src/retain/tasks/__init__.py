@@ -26,4 +26,5 @@ from .state_tracking import S3Word as S3Word
 from .task import AbstractTask as AbstractTask
 from .task import Batch as Batch
 from .task import Sample as Sample
+from .translation import Translation as Translation
 from .variables import VariableTracing as VariableTracing

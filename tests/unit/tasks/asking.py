@@ -26,6 +26,7 @@ from retain.tasks import (
     Parity,
     S3Word,
     Sample,
+    Translation,
     VariableTracing,
 )
 from retain.tasks.task import AbstractTask
@@ -52,6 +53,7 @@ TASKS: dict[str, AbstractTask] = {
     "recall": MQAR(pairs=6, vocabulary=20, length=64, gap=5),
     "noisy recall": MQAR(pairs=6, queries=3, vocabulary=20, length=64, gap=5, filler="noise", power=1.0),
     "forgetting": ForgettingMQAR(recall=MQAR(pairs=6, vocabulary=20, length=64, gap=5, filler="noise"), rebinds=5),
+    "translation": Translation(languages=3, asked=1, words=5, shown=2, queries=3, foreign=20, meanings=6),
     "parity": Parity(shortest=2, longest=12),
     "parity of the word": Parity(shortest=2, longest=12, asks="last"),
     "S3": S3Word(shortest=2, longest=12),

@@ -33,6 +33,7 @@ PINNED = {
     "recall": "9022dd5a479031cb",
     "noisy recall": "b2ee663d353bdd93",
     "forgetting": "307e950048682aa7",
+    "translation": "6e32ccb600db0324",
     "parity": "a1fcf212c3ad1a7b",
     "parity of the word": "f42de6bcda85e581",
     "S3": "bb6485d679308253",
