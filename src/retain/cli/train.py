@@ -21,7 +21,7 @@ from retain.training.recipes import recipe as run_of
 
 
 def train(
-    recipe: Annotated[str, typer.Argument(help="mqar, needle or code; or a Python file with `def run() -> Run`.")],
+    recipe: Annotated[str, typer.Argument(help="mqar, needle, code or hope; or a Python file with `def run() -> Run`.")],
     out: Annotated[Path, typer.Option(help="Folder of the run; an interrupted one goes on.")],
     change: Annotated[
         list[str] | None, typer.Option("--set", help="A setting to change, such as model.block=mac or reading.rows=8; may be repeated.")

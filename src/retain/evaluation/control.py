@@ -82,7 +82,7 @@ class MemoryReset(AbstractCut):
     """Memories and levels are put back to the weights that they started from, momentum included. Attention, convolutions and clocks are left as they are.
 
     In MAC the memory that the segment under way reads is put back, too. Tokens that wait to be folded into a memory, or to be learnt from, are dropped,
-    and the periods of levels begin anew.
+    and the periods of levels begin anew. A period whose last token has not yet got its label, the next token, waits too.
 
     Examples:
         >>> MemoryReset().name

@@ -14,8 +14,8 @@ BlockName = Literal["mac", "mag", "mal", "lmm", "hope", "hope_attention", "memor
 """The blocks that a model can be made of; see ``retain.blocks``."""
 
 LEVELS: tuple[dict[str, Any], ...] = (
-    {"every": 16, "options": {"lr": 1e-3}, "learnt_rate": True},
-    {"every": 64, "options": {"lr": 1e-3}, "learnt_rate": True},
+    {"every": 16, "options": {"lr": 1e-2}, "learnt_rate": True},
+    {"every": 64, "options": {"lr": 1e-2}, "learnt_rate": True},
 )
 """The levels of a model with Hope's blocks that names none."""
 

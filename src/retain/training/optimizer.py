@@ -10,8 +10,12 @@ from torch import Tensor, nn
 from .run import Schedule
 
 
+_OF_RATES = (".gates.", ".log_rate", ".memory.biases.", ".to_momentum.")
+
+
 def optimizer(model: nn.Module, schedule: Schedule) -> torch.optim.AdamW:
-    """AdamW in which gates learn at their own rate, and only matrices of slow weights decay.
+    """AdamW in which what makes inner rates, the gates of memories and the rates of levels, learns at a rate of its own, and only matrices of slow
+    weights decay.
 
     Each group carries its highest rate as ``peak``.
 
@@ -22,7 +26,7 @@ def optimizer(model: nn.Module, schedule: Schedule) -> torch.optim.AdamW:
     groups: dict[str, list[nn.Parameter]] = {"decay": [], "free": [], "gates": []}
     for name, weight in model.named_parameters():
         if weight.requires_grad:
-            kind = "gates" if ".gates." in name else "free" if weight.ndim < 2 or ".initial." in name else "decay"
+            kind = "gates" if any(part in name for part in _OF_RATES) else "free" if weight.ndim < 2 or ".initial." in name else "decay"
             groups[kind].append(weight)
     rates = {"decay": schedule.lr, "free": schedule.lr, "gates": schedule.gate_lr}
     decay = {"decay": schedule.weight_decay, "free": 0.0, "gates": 0.0}

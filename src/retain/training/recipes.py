@@ -9,7 +9,7 @@ from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from retain.tasks import MQAR, Corpus, LanguageModelling, Needle
+from retain.tasks import MQAR, Corpus, LanguageModelling, Needle, Parity
 
 from .run import Lesson, Reading, Run, Schedule
 
@@ -47,7 +47,16 @@ def code() -> Run:
     return Run(model=model, lessons=(lesson,), reading=reading, schedule=Schedule(lr=2e-3, gate_lr=4e-3))
 
 
-RECIPES: dict[str, Callable[[], Run]] = {"mqar": mqar, "needle": needle, "code": code}
+def hope() -> Run:
+    """Parity, which needs a state: Hope's memories rewrite themselves at each token, and a level of its token-wise half learns every 16, in a minute or two."""
+    known, longer = (Parity(shortest=2, longest=longest) for longest in (8, 24))
+    model = {**_small("hope", None), "hidden_size": 32, "levels": [{"every": 16, "options": {"lr": 1e-3}, "learnt_rate": True}]}
+    memory = {"structure": "Matrix", "rule": {"chunk": 1}, "rates": {"eta": 0.5}}
+    lessons = (Lesson(tasks=(known,), steps=70, promote_at=0.99), Lesson(tasks=(longer,), steps=170))
+    return Run(model={**model, "self_modifying": memory}, lessons=lessons, schedule=Schedule(gate_lr=3e-3))
+
+
+RECIPES: dict[str, Callable[[], Run]] = {"mqar": mqar, "needle": needle, "code": code, "hope": hope}
 
 
 def recipe(name: str) -> Run:

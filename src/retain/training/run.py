@@ -51,7 +51,7 @@ class Schedule:
 
     Args:
         lr: The highest learning rate.
-        gate_lr: That of the gates.
+        gate_lr: That of the gates, and of the rates of levels.
         warm_up: Updates until it is reached.
         floor: The share of it that is left at the end.
         weight_decay: On matrices outside the memories' gates and initial weights.
