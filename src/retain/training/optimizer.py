@@ -9,7 +9,6 @@ from torch import Tensor, nn
 
 from .run import Schedule
 
-
 _OF_RATES = (".gates.", ".log_rate", ".memory.biases.", ".to_momentum.")
 
 

@@ -43,6 +43,7 @@ class Trainer:
 
     Raises:
         CheckpointError: The folder holds a run with other settings, or a damaged checkpoint.
+        ValueError: Levels are to learn in a model that is spread in shards or forgets its activations.
 
     Examples:
         >>> import tempfile
@@ -72,6 +73,11 @@ class Trainer:
         torch.manual_seed(run.seed)
         self.model = RetainForCausalLM(RetainConfig(**{"vocab_size": run.vocab_size, **run.model}))
         self.model.train().to(device=self.workers.device)  # pyright: ignore[reportCallIssue, reportArgumentType]
+        if self.model.model.levels_learn and (run.reading.checkpointing or run.reading.across == "shards"):
+            raise ValueError(
+                "levels that learn take gradients while they read, for which all activations and weights are at hand. Cure: Reading(checkpointing=False, "
+                "across='replicas'), or model levels=[]."
+            )
         if run.reading.checkpointing:
             self.model.activation_checkpointing_enable()
         self.objective = self.workers.spread(Objective(self.model), run.reading.across)

@@ -35,11 +35,17 @@ def run_of(kind: str) -> Run:
         "accumulated": Reading(rows=4, accumulate=2),
         "segments": Reading(rows=4, segment=6),
         "shards": Reading(rows=4, across="shards"),
+        "levels": Reading(rows=4, segment=6),
         "coarse": Reading(rows=4, precision="bf16", checkpointing=True),
     }
-    if kind == "segments":
+    if kind in ("segments", "levels"):
         lessons = (Lesson(tasks=(recall,), steps=8),)
-    return Run(model=SMALL, lessons=lessons, schedule=schedule, reading=readings[kind], watch=WATCH, seed=1)
+    model = (
+        {**SMALL, "block": "hope", "levels": [{"every": 4, "options": {"lr": 0.1}}, {"every": 8, "optimizer": "Momentum"}]}
+        if kind == "levels"
+        else SMALL
+    )
+    return Run(model=model, lessons=lessons, schedule=schedule, reading=readings[kind], watch=WATCH, seed=1)
 
 
 def losses(folder: Path) -> list[float]:

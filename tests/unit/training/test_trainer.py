@@ -22,7 +22,7 @@ from retain.training.lessons import Place, draw
 from tests.tolerances import assert_near
 from tests.unit.training.runs import SMALL, losses, run_of, weights
 
-KINDS = ["plain", "accumulated", "segments", "coarse"]
+KINDS = ["plain", "accumulated", "segments", "levels", "coarse"]
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
 
@@ -61,7 +61,7 @@ def test_a_killed_training_goes_on_from_its_last_checkpoint(tmp_path: Path) -> N
     assert not unfinished.exists()
 
 
-@pytest.mark.parametrize("kind", ["plain", "accumulated", "segments", "shards"])
+@pytest.mark.parametrize("kind", ["plain", "accumulated", "segments", "levels", "shards"])
 def test_two_processes_lose_what_one_loses(kind: str, tmp_path: Path) -> None:
     runner = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--master_port=0", "--standalone", "-m"]
     done = subprocess.run(
@@ -222,3 +222,9 @@ def test_samples_depend_on_seed_and_number_alone() -> None:
 def test_settings_that_make_no_sense_are_refused(make: object, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make()  # pyright: ignore[reportCallIssue]
+
+
+@pytest.mark.parametrize("reading", [Reading(checkpointing=True), Reading(across="shards")])
+def test_levels_that_learn_want_all_at_hand(reading: Reading, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="take gradients while they read"):
+        Trainer(replace(run_of("levels"), reading=reading), tmp_path)
