@@ -1,0 +1,78 @@
+"""What a continuum memory still knows at the end of a class-incremental stream, by the number of its frequencies.
+
+python -m recipes.class_incremental.run --seed 0 --out recipes/class_incremental/seed-0
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any, get_args
+
+import torch
+import typer
+from torch import Tensor
+
+from ..evidence import CONSOLE, keep
+from .learner import Learner, Rates, Variant, begun, measures, meta_learnt, pretrained
+from .streams import Data, Pool, drawn, pools
+from .tune import HERE, JOINT, SHUFFLED, chosen
+from .variants import META_LEARNT, VARIANTS
+
+ROWS, OUTER_STEPS = 32, 80
+
+
+def main(
+    out: Annotated[Path, typer.Option(help="Folder for the results.")],
+    seed: Annotated[int, typer.Option(help="Of weights and streams.")] = 0,
+) -> None:
+    """Each variant on each data, from pretrained and from meta-learnt starts; what an earlier call found is kept."""
+    torch.set_num_threads(1)
+    tuned = json.loads((HERE / "tuning.json").read_text())
+    for data in get_args(Data):
+        path = out / f"{data}.json"
+        results: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {"seed": seed, "variants": {}}
+        begun_at, pool = time.perf_counter() - results.get("seconds", 0), pools(data)
+        for name, variant in VARIANTS.items():
+            if name in results["variants"]:
+                continue
+            settings = chosen(tuned[data], name) | ({JOINT: chosen(tuned[data], JOINT)["knows most"]} if name == SHUFFLED else {})
+            results["variants"][name] = of(variant, settings, pool, seed, meta=name in META_LEARNT)
+            for how, cell in results["variants"][name]["cells"].items():
+                CONSOLE.print(data, name, how, *(f"{label} {cell[label]}" for label in ("final", "forgotten", "newest", "joint")))
+            keep(path, results, begun_at)
+
+
+def of(
+    variant: Variant, settings: dict[str, Rates], pool: dict[str, Pool], seed: int, *, meta: bool, outer_steps: int = OUTER_STEPS
+) -> dict[str, Any]:
+    """What a variant comes to from pretrained starts at either setting, and from starts that are learnt further through streams."""
+    starts = pretrained(variant, pool["pretraining"], seed)
+    cells = {}
+    for how, rates in settings.items():
+        cells[how] = {"rates": asdict(rates), **asked(begun(variant, rates, starts), pool["asked"], seed)}
+    learner = begun(variant, settings["knows most"], starts)
+    numbers = sum(weight.numel() for name, weight in learner.named_parameters() if "log_rate" not in name)
+    if meta:
+        losses = meta_learnt(learner, pool["pretraining"], seed, steps=outer_steps)
+        cells["meta-learnt"] = {"rates": _learnt_rates(learner), "losses": [round(loss, 4) for loss in losses], **asked(learner, pool["asked"], seed)}
+    return {"parameters": numbers, "cells": cells}
+
+
+def asked(learner: Learner, pool: Pool, seed: int) -> dict[str, Any]:
+    """The measures of streams; right answers at the end of shuffled ones, and without learning."""
+    first = 10_000 + 1000 * seed
+    streams, joint = (drawn(pool, ROWS, first, shuffled=shuffled) for shuffled in (False, True))
+    off: Tensor = learner.right(streams, None)
+    return {**measures(learner.matrix(streams)), "joint": measures(learner.matrix(joint))["final"], "off": [round(float(off.mean()), 4)]}
+
+
+def _learnt_rates(learner: Learner) -> dict[str, Any]:
+    found = {name: float(weight.detach().exp()) for name, weight in learner.named_parameters() if "log_rate" in name}
+    return {"every": [level.every for level in learner.memory.levels], "lr": [round(rate, 5) for rate in found.values()]}
+
+
+if __name__ == "__main__":
+    typer.run(main)
