@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from retain.layers import ContinuumMemory, Level
 from retain.layers.continuum import Form
 
-from .streams import CLASSES, FEATURES, PER_TASK, TASK, Pool, Streams, drawn
+from .streams import CLASSES, FEATURES, PER_TASK, TASK, TASKS, Pool, Streams, drawn
 
 HIDDEN, FASTEST = 96, 8
 """Width inside all levels together; samples between two updates of the fastest level."""
@@ -95,10 +95,13 @@ class Learner(nn.Module):
                 yield state
 
     @torch.no_grad()
-    def right(self, streams: Streams, state: dict[str, Tensor] | None) -> Tensor:
-        """The share of right answers about each task [rows, tasks], each from among all ten classes."""
-        said = self.logits(streams.asked, state).argmax(-1)
-        return (said == streams.right).float().unflatten(1, (CLASSES // PER_TASK, -1)).mean(-1)
+    def right(self, streams: Streams, state: dict[str, Tensor] | None, *, told: bool = False) -> Tensor:
+        """The share of right answers about each task [rows, tasks], from among all ten classes; if the task is told, from among its two."""
+        logits, right = (part.unflatten(1, (TASKS, -1)) for part in (self.logits(streams.asked, state), streams.right))
+        if told:
+            others = torch.ones(*right.shape[:2], CLASSES, dtype=torch.bool).scatter_(2, right, False)
+            logits = logits.masked_fill(others[:, :, None], -torch.inf)
+        return (logits.argmax(-1) == right).float().mean(-1)
 
     def matrix(self, streams: Streams) -> Tensor:
         """Right answers [rows, tasks, tasks]: after each task, about each."""
@@ -137,14 +140,13 @@ def pretrained(variant: Variant, pool: Pool, seed: int, steps: int = 1500) -> di
         loss.backward()
         optimizer.step()
         decay.step()
-    weights = {name: part for name, part in learner.state_dict().items() if "log_rate" not in name}
-    return weights | {"scale": torch.tensor(SCALE).log()}
+    return learner.state_dict() | {"scale": torch.tensor(SCALE).log()}
 
 
 def begun(variant: Variant, rates: Rates, weights: dict[str, Tensor]) -> Learner:
     """A learner with these starts, and rates as they are given."""
     learner = Learner(variant, rates)
-    learner.load_state_dict(weights, strict=False)
+    learner.load_state_dict({name: part for name, part in weights.items() if "log_rate" not in name}, strict=False)
     return learner
 
 

@@ -21,7 +21,7 @@ from .streams import Data, Pool, drawn, pools
 from .tune import HERE, JOINT, SHUFFLED, chosen
 from .variants import META_LEARNT, VARIANTS
 
-ROWS, OUTER_STEPS = 32, 80
+ROWS, OUTER_STEPS = 32, 40
 
 
 def main(
@@ -35,38 +35,39 @@ def main(
         path = out / f"{data}.json"
         results: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {"seed": seed, "variants": {}}
         begun_at, pool = time.perf_counter() - results.get("seconds", 0), pools(data)
+        starts: dict[tuple[int, bool], dict[str, Tensor]] = {}
         for name, variant in VARIANTS.items():
             if name in results["variants"]:
                 continue
+            if variant.starts not in starts:
+                starts[variant.starts] = pretrained(variant, pool["pretraining"], seed)
             settings = chosen(tuned[data], name) | ({JOINT: chosen(tuned[data], JOINT)["knows most"]} if name == SHUFFLED else {})
-            results["variants"][name] = of(variant, settings, pool, seed, meta=name in META_LEARNT)
+            outer_steps = OUTER_STEPS if name in META_LEARNT else 0
+            results["variants"][name] = of(variant, settings, starts[variant.starts], pool, seed, outer_steps)
             for how, cell in results["variants"][name]["cells"].items():
                 CONSOLE.print(data, name, how, *(f"{label} {cell[label]}" for label in ("final", "forgotten", "newest", "joint")))
             keep(path, results, begun_at)
 
 
-def of(
-    variant: Variant, settings: dict[str, Rates], pool: dict[str, Pool], seed: int, *, meta: bool, outer_steps: int = OUTER_STEPS
-) -> dict[str, Any]:
-    """What a variant comes to from pretrained starts at either setting, and from starts that are learnt further through streams."""
-    starts = pretrained(variant, pool["pretraining"], seed)
-    cells = {}
-    for how, rates in settings.items():
-        cells[how] = {"rates": asdict(rates), **asked(begun(variant, rates, starts), pool["asked"], seed)}
+def of(variant: Variant, settings: dict[str, Rates], starts: dict[str, Tensor], pool: dict[str, Pool], seed: int, outer_steps: int) -> dict[str, Any]:
+    """What a variant comes to from pretrained starts at each setting, and from starts that are learnt further through streams."""
+    cells = {how: {"rates": asdict(rates), **asked(begun(variant, rates, starts), pool["asked"], seed)} for how, rates in settings.items()}
     learner = begun(variant, settings["knows most"], starts)
-    numbers = sum(weight.numel() for name, weight in learner.named_parameters() if "log_rate" not in name)
-    if meta:
+    if outer_steps:
         losses = meta_learnt(learner, pool["pretraining"], seed, steps=outer_steps)
         cells["meta-learnt"] = {"rates": _learnt_rates(learner), "losses": [round(loss, 4) for loss in losses], **asked(learner, pool["asked"], seed)}
-    return {"parameters": numbers, "cells": cells}
+    return {"parameters": sum(weight.numel() for weight in learner.memory.weights(learner.memory.start(1)).values()), "cells": cells}
 
 
 def asked(learner: Learner, pool: Pool, seed: int) -> dict[str, Any]:
-    """The measures of streams; right answers at the end of shuffled ones, and without learning."""
+    """The measures of streams; right answers at their end if the task is told, at the end of shuffled ones, and without learning."""
     first = 10_000 + 1000 * seed
     streams, joint = (drawn(pool, ROWS, first, shuffled=shuffled) for shuffled in (False, True))
-    off: Tensor = learner.right(streams, None)
-    return {**measures(learner.matrix(streams)), "joint": measures(learner.matrix(joint))["final"], "off": [round(float(off.mean()), 4)]}
+    states = list(learner.read(streams))
+    matrix = torch.stack([learner.right(streams, state) for state in states], 1)
+    told, off = learner.right(streams, states[-1], told=True), learner.right(streams, None)
+    last = {"told": told, "joint": learner.matrix(joint)[:, -1], "off": off}
+    return measures(matrix) | {label: [round(float(part.mean()), 4)] for label, part in last.items()}
 
 
 def _learnt_rates(learner: Learner) -> dict[str, Any]:

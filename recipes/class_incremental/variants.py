@@ -17,5 +17,5 @@ VARIANTS = {
 }
 """The same memory throughout: as many weights, and as many gradients of each sample."""
 
-META_LEARNT = ("one block", "1 frequency", "2 frequencies", "3 frequencies", "3, nested", "3, independent")
+META_LEARNT = ("one block", "1 frequency", "2 frequencies", "3 frequencies")
 """Those whose starts are also learnt through streams."""
