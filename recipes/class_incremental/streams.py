@@ -99,8 +99,8 @@ def _whitened(found: dict[str, Pool]) -> dict[str, Pool]:
 
 def _digits() -> dict[str, Pool]:
     """Handwritten digits, 8 x 8. One half of the images, turned and mirrored, is for pretraining and tuning; the other, as it is, to be asked about."""
-    found = load_digits()
-    images, labels = torch.tensor(found.images, dtype=torch.float32) / 16, torch.tensor(found.target)
+    pixels, labels = map(torch.as_tensor, load_digits(return_X_y=True))
+    images = pixels.float().unflatten(1, (8, 8)) / 16
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))
     own, others = order[: len(order) // 2], order[len(order) // 2 :]
     turned = [torch.rot90(side, turns, (1, 2)) for side in (images, images.mT) for turns in range(4)]

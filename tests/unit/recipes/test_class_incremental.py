@@ -81,10 +81,9 @@ def test_one_frequency_is_plain_fine_tuning(numbered: Pool) -> None:
                     torch.testing.assert_close(
                         states[task][f"{place}/weights/down"][i], moved.detach(), rtol=1e-5, atol=1e-8
                     )  # a rate is exp(log(rate)) in float32
-                logits = _plain(by_hand, streams.asked[i])
-                said = (logits.argmax(-1) == streams.right[i]).double()
+                said = (_plain(by_hand, streams.asked[i]).argmax(-1) == streams.right[i]).double()
                 assert matrix[i, task].tolist() == pytest.approx(said.view(TASKS, -1).mean(1).tolist())
-        told = learner.right(streams, states[-1], told=True)[i]
+        logits, told = _plain(by_hand, streams.asked[i]), learner.right(streams, states[-1], told=True)[i]
         for own, scores, share in zip(streams.right[i].view(TASKS, -1), logits.view(TASKS, -1, CLASSES), told.tolist(), strict=True):
             a, b = own.unique().tolist()
             said = torch.where(scores[:, a] > scores[:, b], a, b) == own
