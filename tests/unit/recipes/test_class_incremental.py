@@ -151,7 +151,7 @@ def test_a_setting_is_chosen_among_those_that_learn_enough() -> None:
         return {"rates": asdict(Rates(first=first)), "final": final, "newest": newest, "forgotten": forgotten}
 
     found = {
-        "a": [trial(1, 0.6, 0.5, 0.0), trial(2, 0.5, 0.95, 0.4), trial(3, 0.4, 1.0, 0.3), trial(4, 0.3, 0.99, 0.5)],
+        "a": [trial(1, 0.6, 0.5, 0.0), trial(2, 0.5, 1.0, 0.4), trial(3, 0.4, 0.95, 0.3), trial(4, 0.3, 0.99, 0.5)],
         "b": [trial(5, 0.2, 0.6, 0.1), trial(6, 0.1, 0.7, 0.2)],
         JOINT: [trial(7, 0.9, 9.0, 0.0)],
     }
