@@ -19,7 +19,7 @@ from ..evidence import CONSOLE, keep
 from .learner import Learner, Rates, Variant, begun, measures, meta_learnt, pretrained
 from .streams import Data, Pool, drawn, pools
 from .tune import HERE, JOINT, SHUFFLED, chosen
-from .variants import META_LEARNT, VARIANTS
+from .variants import META_LEARNT, RATES_OF, VARIANTS
 
 ROWS, OUTER_STEPS = 32, 40
 
@@ -41,7 +41,7 @@ def main(
                 continue
             if variant.starts not in starts:
                 starts[variant.starts] = pretrained(variant, pool["pretraining"], seed)
-            settings = chosen(tuned[data], name) | ({JOINT: chosen(tuned[data], JOINT)["knows most"]} if name == SHUFFLED else {})
+            settings = chosen(tuned[data], RATES_OF.get(name, name)) | ({JOINT: chosen(tuned[data], JOINT)["knows most"]} if name == SHUFFLED else {})
             outer_steps = OUTER_STEPS if name in META_LEARNT else 0
             results["variants"][name] = of(variant, settings, starts[variant.starts], pool, seed, outer_steps)
             for how, cell in results["variants"][name]["cells"].items():

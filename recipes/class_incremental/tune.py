@@ -14,7 +14,7 @@ from torch import Tensor
 from ..evidence import CONSOLE, keep
 from .learner import Rates, Variant, begun, measures, pretrained
 from .streams import Data, Streams, drawn, pools
-from .variants import VARIANTS
+from .variants import RATES_OF, VARIANTS
 
 HERE = Path(__file__).parent
 SEED, ROWS, TRIALS = 1000, 16, 36
@@ -65,6 +65,8 @@ def main(out: Annotated[Path, typer.Option(help="File for the results.")] = HERE
         streams, joint = (drawn(pool["tuning"], ROWS, SEED, shuffled=shuffled) for shuffled in (False, True))
         starts = {kind: pretrained(variant, pool["pretraining"], SEED) for kind, variant in {each.starts: each for each in VARIANTS.values()}.items()}
         for name, variant in VARIANTS.items():
+            if name in RATES_OF:
+                continue
             results[data][name] = tried(variant, streams, starts[variant.starts])
             CONSOLE.print(data, name, *(each for each in chosen(results[data], name).items()))
             keep(out, {"seed": SEED, **results}, begun_at)

@@ -7,6 +7,7 @@ from .learner import Variant
 VARIANTS = {
     "one block": Variant(steps=(0,)),
     "1 frequency": Variant(steps=(0, 0, 0)),
+    "1 frequency, rates of 3": Variant(steps=(0, 0, 0)),
     "1 frequency, slow": Variant(steps=(2, 2, 2)),
     "2 frequencies": Variant(steps=(0, 0, 2)),
     "3 frequencies": Variant(steps=(0, 1, 2)),
@@ -17,5 +18,7 @@ VARIANTS = {
 }
 """The same memory throughout: as many weights, and as many gradients of each sample."""
 
-META_LEARNT = ("one block", "1 frequency", "2 frequencies", "3 frequencies")
+RATES_OF = {"1 frequency, rates of 3": "3 frequencies"}
+"""Those that are not tuned but have the rates of another, from which only their periods differ."""
+META_LEARNT = ("one block", "1 frequency", "1 frequency, rates of 3", "2 frequencies", "3 frequencies")
 """Those whose starts are also learnt through streams."""
