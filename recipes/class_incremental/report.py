@@ -16,7 +16,7 @@ from .streams import LESSONS, PER_TASK, TASKS, Data
 from .tune import HERE, JOINT, SHUFFLED
 from .variants import VARIANTS
 
-TITLES = {"digits": "Digits", "source": "Modules of the standard library"}
+TITLES = {"digits": "Digits", "source": "Source"}
 HOWS = ("knows most", "forgets least", "meta-learnt")
 COLOURS = {"one block": "#333333", "1 frequency": "#c8553d", "2 frequencies": "#b8860b", "3 frequencies": "#1b6ca8", "3, nested": "#3b8686"}
 
@@ -69,7 +69,7 @@ def main() -> None:
         _after_tasks(left, results)
         left.set_title(f"{TITLES[data]}: all classes seen so far", loc="left", fontsize=11)
         _trade(right, tuned[data])
-        right.set_title(f"{TITLES[data]}: each rate that was tried", loc="left", fontsize=11)
+        right.set_title(f"{TITLES[data]}: all trials of tuning", loc="left", fontsize=11)
     table_put(HERE / "README.md", bounds, JOINT)
     grid[0, 0].legend(frameon=False, fontsize=8)
     figure_kept(HERE / "class_incremental.png", figure)
