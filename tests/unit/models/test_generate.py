@@ -50,7 +50,7 @@ def tokens(batch: int, time: int, seed: int = 0) -> Tensor:
 
 
 @every_kind
-@pytest.mark.parametrize("length", [1, 3, 4, 5, 8, 11])
+@pytest.mark.parametrize("length", [1, 4, 11])  # a token, a window, and more than two
 def test_cached_generation_is_uncached_generation(kind: str, length: int) -> None:
     speaker = model(kind)
     said = [speaker.generate(tokens(2, length), max_new_tokens=7, do_sample=False, use_cache=cached) for cached in (True, False)]

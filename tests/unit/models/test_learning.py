@@ -42,10 +42,10 @@ def gradients(speaker: RetainForCausalLM, logits: Tensor) -> dict[str, Tensor]:
 
 @every_kind
 def test_any_split_has_the_scores_and_the_gradients_of_one_call(kind: str) -> None:
-    speaker, ids = model(kind), words(2, 17)
+    speaker, ids = model(kind), words(2, 13)
     whole = speaker(ids).logits
     expected = gradients(speaker, whole)
-    for sizes in ((1,) * 17, (5, 3, 0, 9), (16, 1)):
+    for sizes in ((1,) * 13, (5, 0, 8)):
         parts = in_parts(speaker, ids, *sizes)
         assert_near(parts, whole)
         for name, found in gradients(speaker, parts).items():
@@ -54,11 +54,11 @@ def test_any_split_has_the_scores_and_the_gradients_of_one_call(kind: str) -> No
 
 @every_kind
 def test_without_an_outer_gradient_the_levels_learn_the_same(kind: str) -> None:
-    speaker, ids = model(kind), words(2, 17)
+    speaker, ids = model(kind), words(2, 13)
     whole = speaker(ids).logits.detach()
     with torch.no_grad():
         assert_near(speaker(ids).logits, whole)
-        assert_near(in_parts(speaker, ids, 4, 1, 12), whole)
+        assert_near(in_parts(speaker, ids, 4, 1, 8), whole)
     assert float((speaker(ids, write=False).logits - whole).detach().abs().max()) > 1e-3
     assert_near(model(kind, through_levels=False)(ids).logits.detach(), whole)
     frozen = speaker.requires_grad_(False)
@@ -67,18 +67,18 @@ def test_without_an_outer_gradient_the_levels_learn_the_same(kind: str) -> None:
 
 @every_kind
 def test_rows_of_all_lengths_learn_each_as_if_it_were_alone(kind: str) -> None:
-    speaker, ids, lengths = model(kind), words(3, 17), [17, 2, 9]
-    mask = torch.stack([torch.arange(17) >= 17 - n for n in lengths]).long()
+    speaker, ids, lengths = model(kind), words(3, 13), [13, 2, 7]
+    mask = torch.stack([torch.arange(13) >= 13 - n for n in lengths]).long()
     found = speaker(ids, attention_mask=mask).logits
     cache, parts = RetainCache(), []
-    for part, there in zip(ids.split((4, 9, 4), dim=1), mask.split((4, 9, 4), dim=1), strict=True):
+    for part, there in zip(ids.split((4, 6, 3), dim=1), mask.split((4, 6, 3), dim=1), strict=True):
         parts.append(speaker(part, attention_mask=there, past_key_values=cache).logits)
-    expected = gradients(speaker, torch.cat([found[row, 17 - n :] for row, n in enumerate(lengths)]))
-    again = gradients(speaker, torch.cat([torch.cat(parts, 1)[row, 17 - n :] for row, n in enumerate(lengths)]))
+    expected = gradients(speaker, torch.cat([found[row, 13 - n :] for row, n in enumerate(lengths)]))
+    again = gradients(speaker, torch.cat([torch.cat(parts, 1)[row, 13 - n :] for row, n in enumerate(lengths)]))
     for row, n in enumerate(lengths):
-        alone = speaker(ids[row : row + 1, 17 - n :]).logits
-        assert_near(found[row, 17 - n :], alone[0])
-        assert_near(torch.cat(parts, 1)[row, 17 - n :], alone[0])
+        alone = speaker(ids[row : row + 1, 13 - n :]).logits
+        assert_near(found[row, 13 - n :], alone[0])
+        assert_near(torch.cat(parts, 1)[row, 13 - n :], alone[0])
     for name, one in expected.items():
         assert_near(again[name], one, GRADIENTS, name)
 
