@@ -40,7 +40,7 @@ class ContinuumMemory(nn.Module):
         hidden: Width inside each level.
         levels: How each level learns. Each period must be a multiple of the shorter ones.
         form: ``"sequential"`` (equation 73); ``"nested"`` (72), where a level is back at its start whenever the next slower one has taken a step;
-            ``"independent"`` (74), where all levels read $x_t$ and a learnt weighted sum of their answers is added to it.
+            ``"independent"`` (74; the paper says head-wise, too), where all levels read $x_t$ and a learnt weighted sum of their answers is added to it.
 
     Raises:
         ValueError: There is no level, or levels do not fit each other or the form.
