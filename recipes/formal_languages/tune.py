@@ -1,0 +1,44 @@
+"""The learning rate of each model on each language, by the words one bin beyond those that are trained on: python -m recipes.formal_languages.tune"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import time
+from pathlib import Path
+
+from retain.training.describe import described
+
+from ..evidence import CONSOLE, keep, trained
+from .run import HERE, LANGUAGES, MODELS, TUNED_AS, asked, run_of
+
+RATES = (3e-3, 1e-2)
+SEED = 100
+
+
+def main() -> None:
+    """Train with each rate, and write down which did best: more right answers in the second bin, then in the first, then the lower loss."""
+    path = HERE / "tuning.json"
+    results = json.loads(path.read_text()) if path.exists() else {"seed": SEED, "trials": [], "best": {}}
+    begun = time.perf_counter() - results.get("seconds", 0)
+    with tempfile.TemporaryDirectory() as scratch:
+        for language in LANGUAGES:
+            for name in [name for name in MODELS if name not in TUNED_AS]:
+                for rate in RATES:
+                    run = run_of(name, language, SEED, rate)
+                    if any(trial["run"] == json.loads(json.dumps(described(run))) for trial in results["trials"]):
+                        continue
+                    place = Path(scratch) / f"{LANGUAGES.index(language)}-{name}-{rate:g}"
+                    model, about = trained(run, place, f"{name}, {language}, {rate:g}")
+                    rows = [row for row in asked(model, language, SEED) if row["reading"] == "model"]
+                    shares = [row["right"] / row["asked"] for row in rows]
+                    results["trials"].append({"model": name, "language": language, "rate": rate, "shares": shares, **about})
+                    CONSOLE.print("  ", *(f"{share:.3f}" for share in shares))
+                trials = [trial for trial in results["trials"] if (trial["model"], trial["language"]) == (name, language)]
+                best = max(trials, key=lambda trial: (trial["shares"][1], trial["shares"][0], -trial["loss"]))
+                results["best"].setdefault(name, {})[language] = best["rate"]
+                keep(path, results, begun)
+
+
+if __name__ == "__main__":
+    main()
