@@ -6,6 +6,7 @@ import json
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 from retain.training.describe import described
 
@@ -16,8 +17,13 @@ RATES = (3e-3, 1e-2)
 SEED = 100
 
 
+def best(trials: list[dict[str, Any]]) -> float:
+    """The rate with more right answers in the second bin, then in the first, then the lower loss."""
+    return max(trials, key=lambda trial: (trial["shares"][1], trial["shares"][0], -trial["loss"]))["rate"]
+
+
 def main() -> None:
-    """Train with each rate, and write down which did best: more right answers in the second bin, then in the first, then the lower loss."""
+    """Train with each rate, and write down which did best."""
     path = HERE / "tuning.json"
     results = json.loads(path.read_text()) if path.exists() else {"seed": SEED, "trials": [], "best": {}}
     begun = time.perf_counter() - results.get("seconds", 0)
@@ -35,8 +41,7 @@ def main() -> None:
                     results["trials"].append({"model": name, "language": language, "rate": rate, "shares": shares, **about})
                     CONSOLE.print("  ", *(f"{share:.3f}" for share in shares))
                 trials = [trial for trial in results["trials"] if (trial["model"], trial["language"]) == (name, language)]
-                best = max(trials, key=lambda trial: (trial["shares"][1], trial["shares"][0], -trial["loss"]))
-                results["best"].setdefault(name, {})[language] = best["rate"]
+                results["best"].setdefault(name, {})[language] = best(trials)
                 keep(path, results, begun)
 
 
