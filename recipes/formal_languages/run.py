@@ -85,14 +85,14 @@ def main(
     out: Annotated[Path, typer.Option(help="Folder for the results.")],
     seed: Annotated[int, typer.Option(help="Of weights and samples.")] = 0,
     work: Annotated[Path | None, typer.Option(help="Folder for the trainings, which then go on where they stopped.")] = None,
-    only: Annotated[str | None, typer.Option(help="One model.")] = None,
+    levels: Annotated[bool, typer.Option(help="Whether the models whose levels learn are trained, too, which takes as long as all others.")] = True,
 ) -> None:
     """Train each model on each language, and ask it for longer words. What an earlier call left in the folder is not trained again."""
     path = out / "languages.json"
     results = json.loads(path.read_text()) if path.exists() else {"seed": seed, "cells": []}
     begun = time.perf_counter() - results.get("seconds", 0)
     with tempfile.TemporaryDirectory() as scratch:
-        for name in [name for name in MODELS if only in (None, name)]:
+        for name in [name for name, model in MODELS.items() if levels or not model.get("levels")]:
             for i, language in enumerate(LANGUAGES):
                 run = run_of(name, language, seed, rate_of(name, language))
                 if any(cell["training"]["run"] == json.loads(json.dumps(described(run))) for cell in results["cells"]):
