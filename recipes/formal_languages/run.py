@@ -58,8 +58,8 @@ def rate_of(name: str, language: str) -> float:
 def run_of(name: str, language: str, seed: int, lr: float) -> Run:
     """The same lessons for all: short words until they are known, then all training lengths."""
     fewest, most = BINS[0]
-    easy = Lesson(tasks=(words(language, fewest, EASY),), steps=200, promote_at=0.99)
-    lessons = (easy, Lesson(tasks=(words(language, fewest, most),), steps=150))
+    easy = Lesson(tasks=(words(language, fewest, EASY),), steps=70, promote_at=0.99)
+    lessons = (easy, Lesson(tasks=(words(language, fewest, most),), steps=170))
     schedule = Schedule(lr=lr, gate_lr=lr)
     return Run(model={**SIZES, **MODELS[name]}, lessons=lessons, schedule=schedule, watch=Watch(save_every=1000), seed=seed)
 
