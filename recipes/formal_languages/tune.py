@@ -1,4 +1,4 @@
-"""The learning rate of each model on each language, by the words one bin beyond those that are trained on: python -m recipes.formal_languages.tune"""
+"""The learning rate of each model on each language, by the bin beyond those that are trained on: python -m recipes.formal_languages.tune"""
 
 from __future__ import annotations
 
@@ -15,10 +15,12 @@ from .run import HERE, LANGUAGES, MODELS, TUNED_AS, asked, run_of
 
 RATES = (3e-3, 1e-2)
 SEED = 100
+COUNTED = {"parity": ("right", "asked"), "(aa)*": ("right", "asked"), "a^n b^n": ("words", "of")}
+"""Letters, but whole words where most letters are easy to guess."""
 
 
 def best(trials: list[dict[str, Any]]) -> float:
-    """The rate with more right answers in the second bin, then in the first, then the lower loss."""
+    """The rate with a greater share in the second bin, then in the first, then the lower loss."""
     return max(trials, key=lambda trial: (trial["shares"][1], trial["shares"][0], -trial["loss"]))["rate"]
 
 
@@ -37,7 +39,8 @@ def main() -> None:
                     place = Path(scratch) / f"{LANGUAGES.index(language)}-{name}-{rate:g}"
                     model, about = trained(run, place, f"{name}, {language}, {rate:g}")
                     rows = [row for row in asked(model, language, SEED) if row["reading"] == "model"]
-                    shares = [row["right"] / row["asked"] for row in rows]
+                    right, of = COUNTED[language]
+                    shares = [row[right] / row[of] for row in rows]
                     results["trials"].append({"model": name, "language": language, "rate": rate, "shares": shares, **about})
                     CONSOLE.print("  ", *(f"{share:.3f}" for share in shares))
                 trials = [trial for trial in results["trials"] if (trial["model"], trial["language"]) == (name, language)]
