@@ -10,7 +10,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from ..evidence import figure_kept, spread, table_put
-from .run import BINS, LANGUAGES, MODELS, rate_of
+from .run import BINS, COUNTED, LANGUAGES, MODELS, rate_of
 
 HERE = Path(__file__).parent
 MARKS = {"parity": "parity", "(aa)*": "even", "a^n b^n": "counts"}
@@ -44,8 +44,8 @@ def main() -> None:
     results = [json.loads(path.read_text()) for path in sorted(HERE.glob("seed-*/languages.json"))]
     heads = [f"{fewest}-{most}" for fewest, most in BINS]
     for i, language in enumerate(LANGUAGES):
-        lines = [["model", "parameters", "seeds", "rate", *heads, "writes off, all lengths", "paper"]]
-        whole = [["model", *heads, "updates", "seconds"]]
+        lines = [["model", "parameters", "seeds", "rate", *heads, "writes off, all lengths"]]
+        whole = [["model", *heads, "paper", "updates", "seconds"]]
         for name in MODELS:
             cells = cells_of(results, name, language)
             if not cells:
@@ -53,27 +53,28 @@ def main() -> None:
             off = shares(cells, "writes off", None, "right", "asked")
             found = [spread(shares(cells, "model", place, "right", "asked"), ".3f") for place in range(len(BINS))]
             facts = [f"{cells[0]['training']['parameters']:,}", str(len(cells)), f"{rate_of(name, language):g}"]
-            lines.append([name, *facts, *found, spread(off, ".3f") if off else "", PAPER.get(name, ("",) * 3)[i]])
+            lines.append([name, *facts, *found, spread(off, ".3f") if off else ""])
             found = [spread(shares(cells, "model", place, "words", "of")) for place in range(len(BINS))]
             done = [spread([cell["training"][what] for cell in cells], ".0f") for what in ("updates", "seconds")]
-            whole.append([name, *found, *done])
+            whole.append([name, *found, PAPER.get(name, ("",) * 3)[i], *done])
         table_put(HERE / "README.md", lines, MARKS[language])
         table_put(HERE / "README.md", whole, f"{MARKS[language]}, whole words")
 
     figure = Figure(figsize=(10, 3.8), layout="constrained")
     FigureCanvasAgg(figure)
     for axes, language in zip(figure.subplots(1, len(LANGUAGES), sharey=True), LANGUAGES, strict=True):
+        counted, what = COUNTED[language], "words" if COUNTED[language][0] == "words" else "letters"
         for name, colour in COLOURS.items():
-            found = [shares(cells_of(results, name, language), "model", place, "right", "asked") for place in range(len(BINS))]
+            found = [shares(cells_of(results, name, language), "model", place, *counted) for place in range(len(BINS))]
             if all(found):
                 axes.plot(heads, [sum(share) / len(share) for share in found], marker="o", markersize=4, color=colour, label=name)
                 axes.fill_between(heads, [min(share) for share in found], [max(share) for share in found], color=colour, alpha=0.12)
-        axes.set_title(language, loc="left", fontsize=11)
+        axes.set_title(f"{language}: {what}", loc="left", fontsize=11)
         axes.set_xlabel(f"letters (trained on {heads[0]})")
-        axes.set_ylim(0.3, 1.03)
-    first, *_, last = figure.axes
-    first.set_ylabel("right answers (band: all seeds)")
-    last.legend(frameon=False, fontsize=8, loc="lower left")
+        axes.set_ylim(-0.03, 1.03)
+    first = figure.axes[0]
+    first.set_ylabel("right (band: all seeds)")
+    first.legend(frameon=False, fontsize=8, loc="lower left")
     figure_kept(HERE / "languages.png", figure)
 
 

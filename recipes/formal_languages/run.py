@@ -23,6 +23,8 @@ from ..evidence import CONSOLE, keep, trained
 
 HERE = Path(__file__).parent
 LANGUAGES = ("parity", "(aa)*", "a^n b^n")
+COUNTED = {"parity": ("right", "asked"), "(aa)*": ("right", "asked"), "a^n b^n": ("words", "of")}
+"""Letters, but whole words where most letters are easy to guess."""
 BINS = ((2, 24), (25, 64), (65, 128), (129, 256))
 """Letters of a word, from the fewest to the most; the first bin is what is trained on."""
 EASY, SAMPLES = 8, 64

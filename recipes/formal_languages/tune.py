@@ -11,12 +11,10 @@ from typing import Any
 from retain.training.describe import described
 
 from ..evidence import CONSOLE, keep, trained
-from .run import HERE, LANGUAGES, MODELS, TUNED_AS, asked, run_of
+from .run import COUNTED, HERE, LANGUAGES, MODELS, TUNED_AS, asked, run_of
 
 RATES = (3e-3, 1e-2)
 SEED = 100
-COUNTED = {"parity": ("right", "asked"), "(aa)*": ("right", "asked"), "a^n b^n": ("words", "of")}
-"""Letters, but whole words where most letters are easy to guess."""
 
 
 def best(trials: list[dict[str, Any]]) -> float:
