@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,7 @@ from torch.utils.checkpoint import checkpoint
 from transformers import GenerationMixin, PreTrainedModel
 from transformers.utils.generic import ModelOutput
 
-from retain.blocks import LMM, MAC, MAG, MAL, AbstractMixer, AttentionOnly, Block, Convolution, Gating, MemoryBeforeAttention
+from retain.blocks import LMM, MAC, MAG, MAL, AbstractMixer, AttentionOnly, Block, BlockState, Convolution, Gating, MemoryBeforeAttention
 from retain.core.untraced import untraced
 from retain.layers import RMS
 from retain.layers.attention import AbstractAttention, Attention, AttentionMap
@@ -134,13 +134,14 @@ class RetainModel(RetainPreTrainedModel):
         before = RetainCache() if past_key_values is None else past_key_values
         if before.states and before.batch != batch:
             raise ValueError(f"the cache has {before.batch} rows and the input {batch}; choose rows with cache.reorder_cache.")
-        states, unfinished = before.states or tuple(untraced(layer.start)(batch) for layer in self._blocks()), before.unfinished
+        states, unfinished = before.states, before.unfinished
         if write and head is not None and self.levels_learn:
             learning = self._learning(head, input_ids is not None)
+            states = states or tuple(untraced(layer.start)(batch) for layer in self._blocks())
             x, states, costs, unfinished = untraced(learning)(rows.gather(given), states, rows.lengths, unfinished)
         else:
             x = self.embed_tokens(given) if inputs_embeds is None else inputs_embeds
-            x, states, costs = self._read(rows.gather(x), states, rows.lengths, write)
+            x, states, costs = self._read(rows.gather(x), states or (None,) * len(self.layers), rows.lengths, write)
         cache = None
         if use_cache if use_cache is not None else self.config.use_cache:
             cache = before
@@ -159,8 +160,10 @@ class RetainModel(RetainPreTrainedModel):
     def _blocks(self) -> list[Block]:
         return [layer for layer in self.layers if isinstance(layer, Block)]
 
-    def _read(self, x: Tensor, states: States, lengths: Tensor, write: bool = True) -> tuple[Tensor, States, Tensor]:
-        """From embeddings [rows, time, hidden] to the stream behind the last block, the states behind, and the write costs [rows, time]."""
+    def _read(self, x: Tensor, states: Sequence[BlockState | None], lengths: Tensor, write: bool = True) -> tuple[Tensor, States, Tensor]:
+        """From embeddings [rows, time, hidden] to the stream behind the last block, the states behind, and the write costs [rows, time]. A block without a
+        state starts within its own call, where weights that lie in shards are at hand.
+        """
         after, costs = [], []
         for layer, state in zip(self._blocks(), states, strict=True):
             if self.gradient_checkpointing and self.training:

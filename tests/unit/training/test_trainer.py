@@ -22,7 +22,6 @@ from retain.training.lessons import Place, draw
 from tests.tolerances import assert_near
 from tests.unit.training.runs import SMALL, losses, run_of, weights
 
-KINDS = ["plain", "accumulated", "segments", "levels", "coarse"]
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
 
@@ -32,8 +31,9 @@ def _same(one: Path, other: Path) -> None:
     assert all(torch.equal(weight, theirs[name]) for name, weight in weights(one).items())
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("stop", [2, 5])
+@pytest.mark.parametrize(
+    ("kind", "stop"), [("plain", 2), ("plain", 5), ("accumulated", 5), ("segments", 2), ("segments", 5), ("levels", 3), ("coarse", 5)]
+)
 def test_a_stopped_training_goes_on_to_the_last_bit(kind: str, stop: int, tmp_path: Path) -> None:
     Trainer(run_of(kind), tmp_path / "whole").fit()
     done: list[int] = []
@@ -61,7 +61,7 @@ def test_a_killed_training_goes_on_from_its_last_checkpoint(tmp_path: Path) -> N
     assert not unfinished.exists()
 
 
-@pytest.mark.parametrize("kind", ["plain", "accumulated", "segments", "levels", "shards"])
+@pytest.mark.parametrize("kind", ["plain", "accumulated", "levels", "shards"])
 def test_two_processes_lose_what_one_loses(kind: str, tmp_path: Path) -> None:
     runner = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--master_port=0", "--standalone", "-m"]
     done = subprocess.run(
