@@ -38,15 +38,18 @@ def measure_hope(plan: Plan, watch: Watch) -> dict[str, Any]:
                     "reached": slower <= AT_MOST if judged else None,
                 }
             )
-    periods = ", ".join(str(level["every"]) for level in RetainConfig(block="hope").levels or ())
-    what = f"2 blocks of dim {DIM}, {HEADS} heads, {ROWS} rows, T {time}; Hope's levels learn every {periods} tokens, outer gradients pass through their steps"
+    what = (
+        f"2 blocks of dim {DIM}, {HEADS} heads, {ROWS} rows, T {time}; Hope's two levels learn after each chunk and after every fourth, outer gradients pass "
+        "through their steps; levels that learn within a chunk of the memories cost more"
+    )
     return {"what": what, "target": AT_MOST, "rows": rows}
 
 
 def _models(chunk: int) -> dict[str, dict[str, Any]]:
     """Configurations of as many parameters, within half a per cent: Hope has half as wide a token-wise half, twice."""
     same: dict[str, Any] = {"vocab_size": 256, "hidden_size": DIM, "num_hidden_layers": 2, "num_attention_heads": HEADS, "persistent_tokens": 0}
-    hope = {**same, "block": "hope", "self_modifying": {"heads": HEADS, "rule": {"chunk": chunk}}}
+    levels = [{"every": every, "options": {"lr": 1e-2}, "learnt_rate": True} for every in (chunk, 4 * chunk)]
+    hope = {**same, "block": "hope", "levels": levels, "self_modifying": {"heads": HEADS, "rule": {"chunk": chunk}}}
     return {
         "LMM": {**same, "block": "lmm", "intermediate_size": HIDDEN, "memory": {"heads": HEADS, "rule": {"update_every": chunk}}},
         "Hope": {**hope, "intermediate_size": HIDDEN // 2},
