@@ -7,6 +7,7 @@ import json
 import shlex
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,20 @@ def trained(run: Run, folder: Path, name: str) -> tuple[RetainForCausalLM, dict[
     about = {"parameters": sum(weight.numel() for weight in model.parameters()), "updates": last["step"], "seconds": last["seconds"]}
     CONSOLE.print(f"{name}: {about['parameters']:,} parameters, {about['updates']} updates in {about['seconds']:.0f} s, right {last['right']:.3f}")
     return model, about | {"loss": last["loss"], "right": last["right"], "run": json.loads((folder / "run.json").read_text())}
+
+
+def steady(runs: Mapping[str, Run], folder: Path, name: str) -> tuple[RetainForCausalLM, dict[str, Any]]:
+    """What the first of these runs comes to that does not go astray; their names say what is changed from one to the next.
+
+    Raises:
+        FloatingPointError: Each of them did.
+    """
+    for which, run in runs.items():
+        try:
+            return trained(run, folder / which.replace(" ", "-"), f"{name}, {which}")
+        except FloatingPointError as astray:
+            CONSOLE.print(f"{name}, {which}: {astray}")
+    raise FloatingPointError(f"{name} went astray with each of {', '.join(runs)}.")
 
 
 def keep(path: Path, results: dict[str, Any], begun: float) -> None:

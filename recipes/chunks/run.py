@@ -14,11 +14,10 @@ import torch
 import typer
 
 from retain.evaluation import WritesOff, perplexity
-from retain.models import RetainForCausalLM
 from retain.tasks import Book, Corpus, LanguageModelling
 from retain.training import Lesson, Reading, Run, Schedule
 
-from ..evidence import CONSOLE, keep, trained
+from ..evidence import CONSOLE, keep, steady
 
 HELD_OUT = ("asyncio", "email", "http", "idlelib", "lib2to3", "tkinter")
 CHUNKS = (1, 4, 16, 64)
@@ -49,21 +48,18 @@ def model_of(name: str, chunk: int, start: float = STARTS[0]) -> dict[str, Any]:
     return {"block": "lmm", "hidden_size": 64, "num_hidden_layers": 1, "num_attention_heads": 4, "persistent_tokens": 0, "memory": memory}
 
 
-def steady(name: str, chunk: int, hay: Book, seed: int, folder: Path) -> tuple[RetainForCausalLM, dict[str, Any]]:
-    """The trained model. Where training goes astray, it begins anew with gates that start further shut."""
-    for start in STARTS:
-        run = Run(
+def runs_of(name: str, chunk: int, hay: Book, seed: int) -> dict[str, Run]:
+    """The training of a memory: where it goes astray, it begins anew with gates that start further shut."""
+    return {
+        f"gates at {start:g}": Run(
             model=model_of(name, chunk, start),
             lessons=(Lesson(tasks=(LanguageModelling(book=hay, length=TRAINED + 1),), steps=UPDATES),),
             reading=Reading(rows=16, segment=PIECE),
             schedule=Schedule(gate_lr=GATE_RATE),
             seed=seed,
         )
-        try:
-            return trained(run, folder / f"{start:g}", f"{name}, chunk {chunk}")
-        except FloatingPointError as astray:
-            CONSOLE.print(f"{name}, chunk {chunk}, gates at {start:g}: {astray}")
-    raise FloatingPointError(f"{name} with a chunk of {chunk} went astray with gates that start at each of {STARTS}.")
+        for start in STARTS
+    }
 
 
 def main(
@@ -79,7 +75,7 @@ def main(
     with tempfile.TemporaryDirectory() as scratch:
         for chunk in reversed(CHUNKS):
             for name in MEMORIES:
-                model, about = steady(name, chunk, hay, seed, (work or Path(scratch)) / f"{name}-{chunk}")
+                model, about = steady(runs_of(name, chunk, hay, seed), (work or Path(scratch)) / f"{name}-{chunk}", f"{name}, chunk {chunk}")
                 bits = perplexity(model, texts, PLACES, controls=(WritesOff(),), chunk=PIECE, title=f"{name}, chunk {chunk}")
                 results["cells"].append({"memory": name, "chunk": chunk, "training": about, "bits": bits.bits, "edges": bits.edges})
                 CONSOLE.print(" ", name, chunk, *(f"{reading} {bits.mean(reading):.3f} " for reading in bits.bits))

@@ -14,11 +14,10 @@ import torch
 import typer
 
 from retain.evaluation import WritesOff, perplexity
-from retain.models import RetainForCausalLM
 from retain.tasks import Book, Corpus, LanguageModelling
 from retain.training import Lesson, Reading, Run, Schedule
 
-from ..evidence import CONSOLE, keep, trained
+from ..evidence import CONSOLE, keep, steady
 
 HELD_OUT = ("asyncio", "email", "http", "idlelib", "lib2to3", "tkinter")
 TRAINED, PIECE, LONGEST, TEXTS = 4096, 512, 8192, 8
@@ -59,21 +58,18 @@ def model_of(name: str) -> dict[str, Any]:
     }
 
 
-def steady(name: str, hay: Book, seed: int, folder: Path) -> tuple[RetainForCausalLM, dict[str, Any]]:
-    """The trained variant. Where training goes astray, it begins anew with the next lower rate of the gates."""
-    for gate_lr in GATE_RATES:
-        run = Run(
+def runs_of(name: str, hay: Book, seed: int) -> dict[str, Run]:
+    """The training of a variant: where it goes astray, it begins anew with the next lower rate of the gates."""
+    return {
+        f"gates at {gate_lr:g}": Run(
             model=model_of(name),
             lessons=(Lesson(tasks=(LanguageModelling(book=hay, length=TRAINED + 1),), steps=UPDATES),),
             reading=Reading(rows=8, segment=PIECE),
             schedule=Schedule(gate_lr=gate_lr),
             seed=seed,
         )
-        try:
-            return trained(run, folder if gate_lr == GATE_RATES[0] else folder.with_name(f"{folder.name}-{gate_lr:g}"), name)
-        except FloatingPointError as astray:
-            CONSOLE.print(f"{name}, gates at {gate_lr:g}: {astray}")
-    raise FloatingPointError(f"{name} went astray with gates at each of {GATE_RATES}.")
+        for gate_lr in GATE_RATES
+    }
 
 
 def main(
@@ -88,7 +84,7 @@ def main(
     texts = torch.stack([held_out.window(len(held_out) * i // TEXTS, LONGEST).long() for i in range(TEXTS)])
     with tempfile.TemporaryDirectory() as scratch:
         for name in VARIANTS:
-            model, about = steady(name, hay, seed, (work or Path(scratch)) / name.split(" (")[0].replace(" ", "-"))
+            model, about = steady(runs_of(name, hay, seed), (work or Path(scratch)) / name.split(" (")[0].replace(" ", "-"), name)
             bits = perplexity(model, texts, PLACES, controls=(WritesOff(),), chunk=PIECE, title=name)
             results["variants"][name] = {"training": about, "bits": bits.bits, "edges": bits.edges}
             CONSOLE.print(" ", name, *(f"{reading} {bits.mean(reading):.3f} " for reading in bits.bits))

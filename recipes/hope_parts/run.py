@@ -15,12 +15,11 @@ import torch
 import typer
 
 from retain.evaluation import WritesOff, perplexity
-from retain.models import RetainForCausalLM
 from retain.tasks import Book, Corpus, LanguageModelling
 from retain.training import Lesson, Reading, Run, Schedule
 from retain.training.describe import described
 
-from ..evidence import CONSOLE, keep, trained
+from ..evidence import CONSOLE, keep, steady
 
 HELD_OUT = ("asyncio", "email", "http", "idlelib", "lib2to3", "tkinter")
 TRAINED, PIECE, LONGEST, TEXTS = 2048, 256, 4096, 4
@@ -61,10 +60,10 @@ def model_of(name: str) -> dict[str, Any]:
     }
 
 
-def runs_of(name: str, hay: Book, seed: int) -> list[Run]:
+def runs_of(name: str, hay: Book, seed: int) -> dict[str, Run]:
     """The training of a variant, at the rates that are tried in turn."""
-    return [
-        Run(
+    return {
+        f"rate {rate:g}": Run(
             model=model_of(name),
             lessons=(Lesson(tasks=(LanguageModelling(book=hay, length=TRAINED + 1),), steps=UPDATES),),
             reading=Reading(rows=8, segment=PIECE),
@@ -72,17 +71,7 @@ def runs_of(name: str, hay: Book, seed: int) -> list[Run]:
             seed=seed,
         )
         for rate in RATES
-    ]
-
-
-def steady(runs: list[Run], folder: Path, name: str) -> tuple[RetainForCausalLM, dict[str, Any]]:
-    """The trained variant. Where training goes astray, it begins anew with half the rate."""
-    for run in runs:
-        try:
-            return trained(run, folder / f"{run.schedule.lr:g}", name)
-        except FloatingPointError as astray:
-            CONSOLE.print(f"{name} at {run.schedule.lr:g}: {astray}")
-    raise FloatingPointError(f"{name} went astray at each of the rates {RATES}.")
+    }
 
 
 def main(
@@ -100,7 +89,7 @@ def main(
     with tempfile.TemporaryDirectory() as scratch:
         for name in VARIANTS:
             runs = runs_of(name, hay, seed)
-            if results["variants"].get(name, {}).get("training", {}).get("run") in [json.loads(json.dumps(described(run))) for run in runs]:
+            if results["variants"].get(name, {}).get("training", {}).get("run") in [json.loads(json.dumps(described(run))) for run in runs.values()]:
                 continue
             model, about = steady(runs, (work or Path(scratch)) / name.replace(" ", "-"), name)
             bits = perplexity(model, texts, PLACES, controls=(WritesOff(),), chunk=PIECE, title=name)

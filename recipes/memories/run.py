@@ -20,7 +20,7 @@ from retain.tasks.needle import Kind
 from retain.training import Lesson, Reading, Run, Schedule
 from retain.training.describe import described
 
-from ..evidence import CONSOLE, keep, trained
+from ..evidence import CONSOLE, keep, steady
 
 KINDS: tuple[Kind, ...] = ("passkey", "number", "word")
 PAIRS = (16, 32, 64, 96)
@@ -81,7 +81,7 @@ def needle(kind: Kind, length: int) -> Needle:
     return Needle(kind=kind, length=length)
 
 
-def runs_of(name: str, seed: int) -> dict[str, list[Run]]:
+def runs_of(name: str, seed: int) -> dict[str, dict[str, Run]]:
     """The two trainings of a memory, each at the rates of its gates that are tried in turn."""
     recalling = (
         Lesson(tasks=(associations(16),), steps=300, promote_at=0.99),
@@ -93,10 +93,12 @@ def runs_of(name: str, seed: int) -> dict[str, list[Run]]:
     )
     how = {"mqar": (ASSOCIATIONS, recalling), "needle": (NEEDLES, finding)}
     return {
-        task: [
-            Run(model=frame.model_of(name), lessons=lessons, reading=Reading(rows=32), schedule=Schedule(gate_lr=rate), seed=seed)
+        task: {
+            f"gates at {rate:g}": Run(
+                model=frame.model_of(name), lessons=lessons, reading=Reading(rows=32), schedule=Schedule(gate_lr=rate), seed=seed
+            )
             for rate in GATE_RATES
-        ]
+        }
         for task, (frame, lessons) in how.items()
     }
 
@@ -120,12 +122,14 @@ def main(
             begun = time.perf_counter() - results.get("seconds", 0)
             for name in MEMORIES:
                 runs = runs_of(name, seed)[task]
-                if results["memories"].get(name, {}).get("training", {}).get("run") in [json.loads(json.dumps(described(run))) for run in runs]:
+                if results["memories"].get(name, {}).get("training", {}).get("run") in [
+                    json.loads(json.dumps(described(run))) for run in runs.values()
+                ]:
                     continue
                 try:
-                    model, about = _steady(runs, (work or Path(scratch)) / task / name, f"{name}, {task}")
+                    model, about = steady(runs, (work or Path(scratch)) / task / name, f"{name}, {task}")
                 except FloatingPointError as astray:
-                    results["memories"][name] = {"training": {"run": described(runs[-1])}, "astray": str(astray), "rows": []}
+                    results["memories"][name] = {"training": {"run": described(list(runs.values())[-1])}, "astray": str(astray), "rows": []}
                     keep(out / f"{task}.json", results, begun)
                     continue
                 rows = []
@@ -141,17 +145,6 @@ def main(
 def _begun_before(path: Path, seed: int) -> dict[str, Any]:
     """What an earlier call left: memories whose training is still the same are not trained again."""
     return json.loads(path.read_text()) if path.exists() else {"seed": seed, "memories": {}}
-
-
-def _steady(runs: list[Run], folder: Path, name: str) -> tuple[Any, dict[str, Any]]:
-    """The trained model. Where training goes astray, it begins anew with the next lower rate of the gates."""
-    for run in runs:
-        rate = run.schedule.gate_lr
-        try:
-            return trained(run, folder / f"{rate:g}", name)
-        except FloatingPointError as astray:
-            CONSOLE.print(f"{name}, gates at {rate:g}: {astray}")
-    raise FloatingPointError(f"{name} went astray at each rate of the gates, {', '.join(f'{run.schedule.gate_lr:g}' for run in runs)}.")
 
 
 if __name__ == "__main__":
