@@ -1,5 +1,8 @@
 """Retrofit: a frozen pretrained language model gets a memory beside the attention of its layers."""
 
+from .asking import Asked as Asked
+from .asking import ask as ask
+from .asking import read_pages as read_pages
 from .attach import attach as attach
 from .attach import branches_of as branches_of
 from .attach import detach as detach
