@@ -14,8 +14,8 @@ from torch import Tensor
 
 from retain import Gates, MemoryRule, NeuralMemory, Projections, learner, load_state, presets, retention, save_state, structure
 from retain.layers import Polynomial
+from retain.layers.described import memory_from
 from retain.models import RetainConfig, RetainForCausalLM
-from retain.models.memory import memory_from
 from tests.tolerances import assert_near
 
 EXACT = {torch.float64: 1e-10}

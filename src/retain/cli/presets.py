@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from retain.engines import select
-from retain.models.memory import presets_by_name
+from retain.layers.described import presets_by_name
 
 _ATTENTION = (
     "$y_t = \\sum_i \\mathrm{softmax}_i(q_t k_i) v_i$: no rule but ``retain.layers.Attention`` (MIRAS Table 1).",

@@ -16,6 +16,7 @@ from retain.blocks import LMM, MAC, MAG, MAL, AbstractMixer, AttentionOnly, Bloc
 from retain.core.untraced import untraced
 from retain.layers import RMS
 from retain.layers.attention import AbstractAttention, Attention, AttentionMap
+from retain.layers.described import memory_from, self_modifying_from
 from retain.layers.implicit_mlp_attention import ImplicitMLPAttention
 from retain.layers.nested_attention import NestedAttention
 from retain.layers.rows import Rows
@@ -23,7 +24,6 @@ from retain.layers.rows import Rows
 from .cache import RetainCache
 from .config import RetainConfig
 from .learning import Learning, States
-from .memory import memory_from, self_modifying_from
 
 
 @dataclass

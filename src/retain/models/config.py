@@ -36,8 +36,8 @@ class RetainConfig(PreTrainedConfig):
         attention_start: ``"plain"`` or ``"self"``, as in ``retain.layers.attention.Attention``; softmax attention alone has it.
         window: Tokens in attention's sight, or a convolution's; in MAC the length of a segment.
         persistent_tokens: Learnt tokens before every stream, for each block.
-        memory: The memories, as ``retain.models.memory.memory_from`` reads them.
-        self_modifying: Those of ``"hope"``, as ``retain.models.memory.self_modifying_from`` reads them.
+        memory: The memories, as ``retain.layers.described.memory_from`` reads them.
+        self_modifying: Those of ``"hope"``, as ``retain.layers.described.self_modifying_from`` reads them.
         levels: How the token-wise halves of all blocks learn while they read: for each level the arguments of ``retain.layers.Level``. None stands still,
             but in a model with ``"hope"`` or ``"hope_attention"``, which then has ``LEVELS``; an empty list stands still there, too.
         level_form: How levels stand to each other, as ``form`` in ``retain.layers.ContinuumMemory``.

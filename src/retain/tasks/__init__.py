@@ -16,6 +16,14 @@ from .haystack import Repeated as Repeated
 from .language import LanguageModelling as LanguageModelling
 from .needle import Distractors as Distractors
 from .needle import Needle as Needle
+from .pages import HELD_OUT_FORMATS as HELD_OUT_FORMATS
+from .pages import TRAINED_FORMATS as TRAINED_FORMATS
+from .pages import AbstractPages as AbstractPages
+from .pages import Followed as Followed
+from .pages import Format as Format
+from .pages import Page as Page
+from .pages import Pairs as Pairs
+from .pages import Question as Question
 from .recall import MQAR as MQAR
 from .recall import ForgettingMQAR as ForgettingMQAR
 from .state_tracking import S3 as S3
@@ -28,3 +36,6 @@ from .task import Batch as Batch
 from .task import Sample as Sample
 from .translation import Translation as Translation
 from .variables import VariableTracing as VariableTracing
+from .words import Letters as Letters
+from .words import Vocabulary as Vocabulary
+from .words import Words as Words

@@ -16,8 +16,8 @@ import torch
 from typer.testing import CliRunner
 
 from retain.cli.main import app
+from retain.layers.described import presets_by_name
 from retain.models import RetainForCausalLM
-from retain.models.memory import presets_by_name
 from retain.training import read_metrics
 from retain.training.recipes import RECIPES, changed, recipe
 from tests.unit.training.runs import weights

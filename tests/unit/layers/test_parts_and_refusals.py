@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 
 import pytest
 import torch
 
-from retain import TTTMLP, Gates, NeuralMemory, Output, Projections, TTTLinear, presets
+from retain import TTTMLP, Gates, MemoryRule, NeuralMemory, Output, Projections, TTTLinear, presets
 from retain.core.errors import EngineRefusal, StateMismatch
 from retain.engines import Dual
 from tests.samples import DIM, LAYERS, layer, stream
@@ -105,9 +106,10 @@ def test_the_cost_of_writing_lies_between_nothing_and_two_and_can_be_lowered(cur
     assert slope[1] == 0
 
 
-def test_autocast_leaves_the_state_in_full_precision() -> None:
+@pytest.mark.parametrize("preset", [presets.titans, presets.gated_delta_net, presets.gla, presets.memora], ids=lambda preset: preset.__name__)
+def test_autocast_leaves_the_state_in_full_precision(preset: Callable[[], MemoryRule]) -> None:
     torch.manual_seed(0)
-    memory, x = NeuralMemory(16, heads=2), torch.randn(2, 150, 16)
+    memory, x = NeuralMemory(16, heads=2, rule=preset()), torch.randn(2, 150, 16)
     exact, _ = memory(x)
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
         y, state = memory(x[:, :100])

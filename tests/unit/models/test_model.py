@@ -12,9 +12,9 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from retain.layers import Gates, LowRankGates
+from retain.layers.described import memory_from, presets_by_name
 from retain.memory import bias, learner, presets, retention, structure
 from retain.models import RetainForCausalLM
-from retain.models.memory import memory_from, presets_by_name
 from tests.tolerances import GRADIENTS, assert_near
 from tests.unit.models.test_generate import config, every_kind, model, tokens
 

@@ -9,8 +9,14 @@ from types import ModuleType
 from typing import Any
 
 from retain.core import contracts
-from retain.layers import Gates, LowRankGates, NeuralMemory, Output, Projections, Rates, SelfModifyingMemory, SelfModifyingRule, features
 from retain.memory import bias, learner, presets, retention, structure
+
+from . import features
+from .gates import Gates, LowRankGates
+from .neural_memory import NeuralMemory
+from .output import Output
+from .projections import Projections
+from .self_modifying import Rates, SelfModifyingMemory, SelfModifyingRule
 
 _PARTS: dict[str, type] = {"gates": LowRankGates, "projections": Projections, "output": Output}
 _CHOICES: dict[str, tuple[ModuleType, type]] = {

@@ -1,0 +1,128 @@
+"""Reading pages with the attention cache cut between their parts, and asking when only the memories are left."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from retain.core.state import MemoryState
+from retain.tasks import Page
+
+from .cache import MemoryCache
+
+
+@dataclass(frozen=True, eq=False)
+class Asked:
+    """What became of questions: a number for each token of each answer, given the true ones before it.
+
+    Args:
+        loss: How unlikely it was, in nats [tokens].
+        said: What would have been said instead [tokens].
+        wanted: What it is [tokens].
+        question: Which of the questions it belongs to [tokens].
+        questions: How many there are.
+    """
+
+    loss: Tensor
+    said: Tensor
+    wanted: Tensor
+    question: Tensor
+    questions: int
+
+    @property
+    def right(self) -> Tensor:
+        """Whether the likeliest token is the true one [tokens]."""
+        return self.said == self.wanted
+
+    @property
+    def exact(self) -> Tensor:
+        """Whether greedy decoding gives the whole answer [questions]."""
+        every = torch.ones(self.questions, dtype=torch.long, device=self.wanted.device)
+        return every.scatter_reduce(0, self.question, self.right.long(), "amin").bool()
+
+
+def read_pages(model: PreTrainedModel, pages: Sequence[Page], start: int) -> MemoryCache:
+    """What is left in memory of pages that were read side by side, each part with an attention cache of its own.
+
+    Gradients flow through all of it, if they are on.
+
+    Args:
+        model: A model with memories.
+        pages: What is read, a row each.
+        start: The token that is put before each part.
+
+    Examples:
+        >>> from transformers import LlamaConfig, LlamaForCausalLM
+        >>> from retain.retrofit import MemoryConfig, attach
+        >>> from retain.tasks import Letters, Pairs
+        >>> base = LlamaForCausalLM(LlamaConfig(vocab_size=257, hidden_size=16, intermediate_size=16, num_hidden_layers=2, num_attention_heads=2)).eval()
+        >>> model = attach(base, MemoryConfig(memory={"heads": 2}))
+        >>> pages = Pairs(facts=3, asked=2, keys=Letters(2)).batch(range(4))
+        >>> cache = read_pages(model, pages, start=256)
+        >>> cache.rows, cache.get_seq_length()
+        (4, 0)
+        >>> ask(model, pages, cache, start=256).questions
+        8
+    """
+    cache = MemoryCache(model.config)
+    for number in range(max(len(page.parts) for page in pages)):
+        rows = [i for i, page in enumerate(pages) if number < len(page.parts)]
+        tokens, mask = _side_by_side([_after(start, pages[i].parts[number]) for i in rows], model)
+        going = cache.memories_only()
+        if len(rows) < len(pages):
+            going.batch_select_indices(torch.tensor(rows))
+        model.get_decoder()(input_ids=tokens, attention_mask=mask, past_key_values=going, use_cache=True)
+        cache = _with_rows(cache, going, rows) if len(rows) < len(pages) else going
+    return cache.memories_only()
+
+
+def ask(
+    model: PreTrainedModel, pages: Sequence[Page], cache: MemoryCache | None, start: int, *, of: Sequence[int] | None = None, context: bool = False
+) -> Asked:
+    """Ask all questions of all pages, each in a row of its own that goes on from what is in memory.
+
+    Args:
+        model: The model.
+        pages: Whose questions are asked.
+        cache: What ``read_pages`` left, a row for each page; None asks without any.
+        start: The token that is put before each question.
+        of: For each page, the row of the cache that its questions are asked of; its own unless given. Another's is a control.
+        context: Whether the page itself is read again before each question, in one piece with it.
+    """
+    each = [(i, question) for i, page in enumerate(pages) for question in page.questions]
+    rows = [_after(start, *([pages[i].text] if context else []), question.prompt, question.answer) for i, question in each]
+    tokens, mask = _side_by_side(rows, model)
+    going: MemoryCache | None = None
+    if cache is not None:
+        going = cache.fork()
+        going.batch_select_indices(torch.tensor([i if of is None else of[i] for i, _ in each]))
+    hidden = model.get_decoder()(input_ids=tokens, attention_mask=mask, past_key_values=going, use_cache=going is not None).last_hidden_state
+    places = [(row, len(rows[row]) - len(question.answer) + i - 1) for row, (_, question) in enumerate(each) for i in range(len(question.answer))]
+    row, place = torch.tensor(places, device=tokens.device).unbind(1)
+    head: Any = model.get_output_embeddings()
+    logits, wanted = head(hidden[row, place]).float(), tokens[row, place + 1]
+    return Asked(F.cross_entropy(logits, wanted, reduction="none"), logits.detach().argmax(-1), wanted, row, len(each))
+
+
+def _after(start: int, *tokens: Tensor) -> Tensor:
+    return torch.cat([torch.tensor([start]), *tokens])
+
+
+def _side_by_side(rows: Sequence[Tensor], model: PreTrainedModel) -> tuple[Tensor, Tensor]:
+    """The rows padded on the right [batch, time], and where there is a token."""
+    pad = torch.nn.utils.rnn.pad_sequence
+    tokens, mask = pad(list(rows), batch_first=True), pad([torch.ones_like(row) for row in rows], batch_first=True)
+    return tokens.to(model.device), mask.to(model.device)
+
+
+def _with_rows(cache: MemoryCache, going: MemoryCache, rows: Sequence[int]) -> MemoryCache:
+    """The memories of a cache, some rows of which went on."""
+    index = torch.arange(cache.rows)
+    index[torch.tensor(rows)] = cache.rows + torch.arange(len(rows))
+    return MemoryCache(cache.config, tuple(MemoryState.cat([old, new])[index] for old, new in zip(cache.memories, going.memories, strict=True)))

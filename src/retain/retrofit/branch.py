@@ -1,0 +1,101 @@
+"""A memory beside the attention of one decoder layer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from retain.layers.described import memory_from
+
+from .config import MemoryConfig
+from .reading import Reading
+
+BEYOND = 3.0
+"""How large, in units of the spread, the features of a token may be before they count as those of the attention sink."""
+
+
+class MemoryBranch(nn.Module):
+    """The slow weights of one branch: a memory, a gate, and the map that refines its queries.
+
+    Args:
+        dim: Width of the model.
+        config: What it is made of; see there for the equation.
+        number: Which of the branches this is; the first has no memory before it to refine its queries by.
+    """
+
+    def __init__(self, dim: int, config: MemoryConfig, number: int) -> None:
+        super().__init__()
+        self.number, self.values = number, config.values
+        self.memory = memory_from(config.memory, dim)
+        self.strength = nn.Parameter(torch.tensor(float(config.strength)))
+        self.to_gate = nn.Linear(dim, 1)
+        nn.init.zeros_(self.to_gate.weight)
+        nn.init.zeros_(self.to_gate.bias)
+        self.refine = Refine(dim, config.refine) if config.refine and number else None
+        self.features = Centring(dim) if config.features == "centred" else None
+
+    def forward(self, x: Tensor, attended: Tensor, reading: Reading) -> Tensor:
+        """The mixture of what attention and memory say [batch, time, dim]; the memory's state is put down in ``reading``.
+
+        Args:
+            x: The layer's normalised input [batch, time, dim].
+            attended: What attention said [batch, time, dim].
+            reading: The call.
+        """
+        half = attended.dtype in (torch.bfloat16, torch.float16)
+        with (
+            torch.autocast(x.device.type, attended.dtype, enabled=half)
+            if half
+            else torch.autocast(x.device.type, enabled=torch.is_autocast_enabled(x.device.type))
+        ):
+            said, gate = self._said(x, reading)
+        said, gate = said.to(attended.dtype), gate.to(attended.dtype)
+        return attended + gate * (said - attended)
+
+    def _said(self, x: Tensor, reading: Reading) -> tuple[Tensor, Tensor]:
+        own = self.to_gate.weight.dtype
+        gate = torch.tanh(self.strength) * torch.sigmoid(self.to_gate(x.to(own)))
+        stored = x.to(own) if self.features is None else self.features(x.to(own))
+        asked = stored if self.refine is None else stored + self.refine(reading.said[self.number - 1].to(own))
+        values = stored
+        if self.values == "embedding":
+            assert reading.embeddings is not None
+            values = F.normalize(reading.embeddings.to(own), dim=-1) * self.memory.heads**0.5
+        watched: dict[str, Any] = {"return_surprise": True} if reading.watcher is not None else {}
+        store = None if asked is stored and values is stored else (stored, values)
+        said, after, *rest = self.memory(asked, reading.before[self.number], store=store, mask=reading.mask, write_mask=reading.writes, **watched)
+        reading.after[self.number], reading.said[self.number] = after, said
+        if reading.watcher is not None:
+            reading.watcher.see(self.number, gate, self.memory.openness(stored), rest[0], said)
+        return said, gate
+
+
+class Refine(nn.Module):
+    """What a memory said, as a change of the next one's query: a map of low rank that starts at zero."""
+
+    def __init__(self, dim: int, rank: int) -> None:
+        super().__init__()
+        self.down = nn.Linear(dim, rank, bias=False)
+        self.up = nn.Linear(rank, dim, bias=False)
+        nn.init.zeros_(self.up.weight)
+
+    def forward(self, said: Tensor) -> Tensor:
+        return self.up(self.down(said))
+
+
+class Centring(nn.Module):
+    """Features less their mean, in units of their spread; zero for tokens beyond all measure. Both are measured by ``calibrate``, and not learnt."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.mean: Tensor
+        self.spread: Tensor
+        self.register_buffer("mean", torch.zeros(dim))
+        self.register_buffer("spread", torch.ones(()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = (x - self.mean) / self.spread
+        return x * (x.square().mean(-1, keepdim=True).sqrt() <= BEYOND)

@@ -1,0 +1,70 @@
+"""What memory a pretrained model is given."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from .writes import AbstractWrites, AllTokens
+
+
+@dataclass(frozen=True, kw_only=True)
+class MemoryConfig:
+    r"""A memory beside the attention of decoder layers: $h = x + (1 - g)\,\mathrm{attn} + g\,M(\tilde q)$ with $g = \tanh(a)\,\sigma(w \cdot x + b)$.
+
+    Queries are made of the layer's normalised input and of what the memory of the branch before said: $\tilde q = f(x + R\,m_{\mathrm{prev}})$; keys, values
+    and gates of $x$ alone. With $a = 0$ the model begins as it was, to the last bit. Source: Titans section 4.2 (memory as a gate, MAG); the lerp with a
+    scalar gate, which can be shut exactly, and the refined query are ours.
+
+    Symbols: $a$ ``strength``, $R$ ``refine`` (its rank), $M$ ``memory``.
+
+    Args:
+        layers: Decoder layers with a memory, counted from 0, from the end if negative; or ``"all"``.
+        memory: The memory, as ``retain.layers.described.memory_from`` reads it.
+        values: What the memory is asked to hold: ``"hidden"``, the layer's input; or ``"embedding"``, the embedding of the token, at one length for all
+            tokens. The latter is not plain MAG: it hands the branch the first layer's input, too.
+        features: What queries, keys and gates are made of: ``"plain"``, the layer's input; or ``"centred"``, that less its mean, in units of its spread, and
+            zero where it is beyond all measure, as the first token's is; see ``calibrate``.
+        refine: Rank of $R$; 0 for none.
+        strength: Where $a$ starts.
+        writes: Which tokens are written.
+
+    Raises:
+        ValueError: A choice is unknown, or a number is out of range.
+
+    Examples:
+        >>> MemoryConfig(layers=(-4,), memory={"preset": "delta_net", "heads": 9}).strength
+        0.0
+    """
+
+    layers: tuple[int, ...] | Literal["all"] = "all"
+    memory: Mapping[str, Any] = field(default_factory=dict)
+    values: Literal["hidden", "embedding"] = "hidden"
+    features: Literal["plain", "centred"] = "plain"
+    refine: int = 8
+    strength: float = 0.0
+    writes: AbstractWrites = field(default_factory=AllTokens)
+
+    def __post_init__(self) -> None:
+        if self.values not in ("hidden", "embedding") or self.features not in ("plain", "centred"):
+            raise ValueError(
+                f"MemoryConfig knows values 'hidden' and 'embedding' and features 'plain' and 'centred', got {self.values!r} and {self.features!r}."
+            )
+        if self.layers != "all" and (not self.layers or not all(isinstance(i, int) for i in self.layers)):
+            raise ValueError(f"MemoryConfig.layers is 'all' or at least one number of a layer, got {self.layers!r}.")
+        if self.refine < 0:
+            raise ValueError(f"MemoryConfig.refine is a rank, 0 for none; got {self.refine}.")
+
+    def places(self, count: int) -> tuple[int, ...]:
+        """The layers with a memory, in order, of a model that has ``count``.
+
+        Raises:
+            ValueError: The model has no such layer, or one is named twice.
+        """
+        if self.layers == "all":
+            return tuple(range(count))
+        found = sorted(i + count if i < 0 else i for i in self.layers)
+        if found[0] < 0 or found[-1] >= count or len({*found}) < len(found):
+            raise ValueError(f"MemoryConfig.layers names each layer once, from {-count} to {count - 1}; got {self.layers}.")
+        return tuple(found)

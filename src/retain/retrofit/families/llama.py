@@ -1,0 +1,5 @@
+"""Llama, and what is built like it: SmolLM2, TinyLlama."""
+
+from .family import Family
+
+LLAMA = Family(model_type="llama")
