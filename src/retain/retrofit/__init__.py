@@ -11,6 +11,7 @@ from .attach import memory_parameters as memory_parameters
 from .attach import writing as writing
 from .cache import MemoryCache as MemoryCache
 from .config import MemoryConfig as MemoryConfig
+from .prefix import FrozenPrefix as FrozenPrefix
 from .smollm2 import FetchError as FetchError
 from .smollm2 import default_folder as default_folder
 from .smollm2 import fetch_smollm2 as fetch_smollm2
