@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Literal
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,9 +19,8 @@ Batches = Iterable[Tensor | Mapping[str, Any]]
 def calibrate(model: PreTrainedModel, batches: Batches) -> PreTrainedModel:
     r"""Measure the features of branches with ``features="centred"``: $\mu = \mathrm{mean}\,x$ and $\sigma = \mathrm{rms}(x - \mu)$.
 
-    $x$ is a layer's normalised input, read with the memories off; the mean is over tokens, the root mean square over tokens and channels. Attention sinks,
-    whose features would drown those of all others, are left out: tokens more than three times as far from the middling token of the first batch as that
-    batch's middling distance. Once through the batches is enough, and the first should be of the same kind as the rest.
+    $x$ is a layer's normalised input, read with the memories off; the mean is over tokens, the root mean square over tokens and channels. Attention sinks
+    are left out: tokens that are more than three times as large in the stream before the norm as the middling token of the first batch.
 
     Args:
         model: A model with memories.
@@ -45,16 +44,13 @@ def calibrate(model: PreTrainedModel, batches: Batches) -> PreTrainedModel:
     branches = branches_of(model)
     if not any(branch.features is not None for branch in branches):
         raise ValueError("no branch of the model has features to calibrate. Cure: MemoryConfig(features='centred').")
-    tallies = _tally(model, batches, "features")
-    measured = [(tally.mean(), tally.spread()) for tally in tallies]
-    if not all(bool(spread > 0) for _, spread in measured):
-        raise ValueError(
-            f"the features of {sum(tally.count for tally in tallies)} tokens do not differ from each other. Cure: batches of more tokens."
-        )
-    for branch, (mean, spread) in zip(branches, measured, strict=True):
+    tallies = _tally(model, batches)
+    if not all(tally.spread() > 0 for tally in tallies):
+        raise ValueError(f"the features of {tallies[0].count} tokens do not differ from each other. Cure: batches of more tokens.")
+    for branch, tally in zip(branches, tallies, strict=True):
         if branch.features is not None:
-            branch.features.mean.copy_(mean)
-            branch.features.spread.copy_(spread)
+            branch.features.mean.copy_(tally.mean())
+            branch.features.spread.fill_(tally.spread())
     return model
 
 
@@ -95,9 +91,8 @@ def start_recalling(model: PreTrainedModel, batches: Batches, *, scale: float = 
     branches = branches_of(model)
     for branch in branches:
         _can_recall(branch, lags)
-    loudness = [tally.rms() for tally in _tally(model, batches, "stream")]
-    for branch, rms in zip(branches, loudness, strict=True):
-        _recall(branch, scale * float(rms), lags)
+    for branch, tally in zip(branches, _tally(model, batches), strict=True):
+        _recall(branch, scale * tally.loudness(), lags)
     return model
 
 
@@ -134,54 +129,56 @@ def _recall(branch: MemoryBranch, loudness: float, lags: Sequence[float] | None)
 
 
 class _Tally:
-    """Sums over the tokens that lie no further than ``BEYOND`` middling distances from ``centre``; in float64, from the centre on.
+    """What one layer's stream and features are like, summed up in float64 over the tokens that are no attention sinks.
 
-    Args:
-        first: The tokens [tokens, dim] of which the middling distance is taken.
-        centre: [dim].
+    Sinks are told by the stream that the layer adds to, in which they are a hundred times as large as other tokens; its norm takes that from the features.
     """
 
-    def __init__(self, first: Tensor, centre: Tensor) -> None:
-        self.centre, self.reach = centre, BEYOND * _rms(first - centre).median()
-        self.count, self.total, self.squares = 0, torch.zeros_like(centre), centre.new_zeros(())
+    def __init__(self) -> None:
+        self.most = self.stream = torch.empty(0)
+        self.kept = torch.empty(0, dtype=torch.bool)
+        self.count, self.total, self.squares = 0, torch.zeros(()), torch.zeros(())
 
-    def add(self, x: Tensor) -> None:
-        away = x - self.centre
-        away = away[_rms(away) <= self.reach]
-        self.count += len(away)
-        self.total, self.squares = self.total + away.sum(0), self.squares + away.square().mean(-1).sum()
+    def see_stream(self, x: Tensor) -> None:
+        """Tokens of the stream [tokens, dim]."""
+        power = x.double().square().mean(-1)
+        if not self.count:
+            self.most, self.stream = BEYOND**2 * power.median(), torch.zeros_like(power[0])
+        self.kept = power <= self.most
+        self.stream = self.stream + power[self.kept].sum()
+
+    def see_features(self, x: Tensor) -> None:
+        """The same tokens, normalised."""
+        x = x[self.kept].double()
+        self.total, self.squares = self.total.to(x) + x.sum(0), self.squares.to(x) + x.square().mean(-1).sum()
+        self.count += len(x)
+
+    def loudness(self) -> float:
+        return float((self.stream / self.count).sqrt())
 
     def mean(self) -> Tensor:
-        return self.centre + self.total / self.count
+        return self.total / self.count
 
-    def rms(self) -> Tensor:
-        """The root mean square of the way from the centre."""
-        return (self.squares / self.count).sqrt()
-
-    def spread(self) -> Tensor:
-        return (self.squares / self.count - (self.total / self.count).square().mean()).clamp(min=0).sqrt()
+    def spread(self) -> float:
+        return float((self.squares / self.count - self.mean().square().mean()).clamp(min=0).sqrt())
 
 
 @torch.no_grad()
-def _tally(model: nn.Module, batches: Batches, what: Literal["features", "stream"]) -> list[_Tally]:
-    """What was seen at each branch while the base read the batches: the layer's normalised input, or the stream that it adds to."""
+def _tally(model: nn.Module, batches: Batches) -> list[_Tally]:
+    """What was seen at each branch while the base read the batches."""
     decoder = decoder_of(model)
-    tallies: dict[int, _Tally] = {}
-    real: Tensor = torch.empty(0)
+    real, hooks, tallies = torch.empty(0), [], []
 
-    def see(number: int, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
-        x = (args[0] if args else kwargs["hidden_states"])[real].double()
-        if number not in tallies:
-            tallies[number] = _Tally(x, x.median(0).values if what == "features" else torch.zeros_like(x[0]))
-        tallies[number].add(x)
+    def shown_to(see: Callable[[Tensor], None]) -> Any:
+        return lambda module, args, kwargs: see((args[0] if args else kwargs["hidden_states"])[real])
 
-    def seen_by(number: int) -> Any:
-        return lambda module, args, kwargs: see(number, args, kwargs)
-
-    hooks = []
-    for number, (name, attention) in enumerate(attentions_of(model).items()):
-        place = attention if what == "features" else decoder.get_submodule(name.rpartition(".")[0])
-        hooks.append(place.register_forward_pre_hook(seen_by(number), with_kwargs=True))
+    for name, attention in attentions_of(model).items():
+        tallies.append(tally := _Tally())
+        layer = decoder.get_submodule(name.rpartition(".")[0])
+        hooks += [
+            place.register_forward_pre_hook(shown_to(see), with_kwargs=True)
+            for place, see in ((layer, tally.see_stream), (attention, tally.see_features))
+        ]
     device = next(decoder.parameters()).device
     try:
         with disable_memory(model):
@@ -196,10 +193,6 @@ def _tally(model: nn.Module, batches: Batches, what: Literal["features", "stream
     finally:
         for hook in hooks:
             hook.remove()
-    if not tallies:
+    if not all(tally.count for tally in tallies):
         raise ValueError("the batches hold no token. Cure: batches of tokens [batch, time]; note that a generator can be gone through once only.")
-    return [tallies[number] for number in range(len(hooks))]
-
-
-def _rms(x: Tensor) -> Tensor:
-    return x.square().mean(-1).sqrt()
+    return tallies
