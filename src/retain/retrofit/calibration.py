@@ -6,21 +6,26 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from .attach import attentions_of, branches_of, decoder_of, disable_memory
-from .branch import BEYOND, MemoryBranch
+from .branch import MemoryBranch
 
 Batches = Iterable[Tensor | Mapping[str, Any]]
 """Numbers of tokens [batch, time], or mappings with ``input_ids`` and perhaps ``attention_mask``, as tokenizers make them."""
+
+MASSIVE = 3.0
+"""How many times as large as the middling token an attention sink is at least, in the stream before the norm."""
 
 
 def calibrate(model: PreTrainedModel, batches: Batches) -> PreTrainedModel:
     r"""Measure the features of branches with ``features="centred"``: $\mu = \mathrm{mean}\,x$ and $\sigma = \mathrm{rms}(x - \mu)$.
 
     $x$ is a layer's normalised input, read with the memories off; the mean is over tokens, the root mean square over tokens and channels. Attention sinks
-    are left out: tokens that are more than three times as large in the stream before the norm as the middling token of the first batch.
+    are left out: tokens that are more than three times as large in the stream before the norm as the middling token of the first batch. Their own direction
+    is measured, too, by which the branch then knows them.
 
     Args:
         model: A model with memories.
@@ -51,6 +56,7 @@ def calibrate(model: PreTrainedModel, batches: Batches) -> PreTrainedModel:
         if branch.features is not None:
             branch.features.mean.copy_(tally.mean())
             branch.features.spread.fill_(tally.spread())
+            branch.features.sink.copy_(tally.sink())
     return model
 
 
@@ -131,27 +137,31 @@ def _recall(branch: MemoryBranch, loudness: float, lags: Sequence[float] | None)
 class _Tally:
     """What one layer's stream and features are like, summed up in float64 over the tokens that are no attention sinks.
 
-    Sinks are told by the stream that the layer adds to, in which they are a hundred times as large as other tokens; its norm takes that from the features.
+    Sinks are told by the stream that the layer adds to, in which they are a hundred times as large as other tokens; the norm takes that from the features.
     """
 
     def __init__(self) -> None:
-        self.most = self.stream = torch.empty(0)
-        self.kept = torch.empty(0, dtype=torch.bool)
-        self.count, self.total, self.squares = 0, torch.zeros(()), torch.zeros(())
+        self.most = self.stream = self.total = self.squares = self.sinking = torch.zeros(())
+        self.kept, self.count, self.sinks = torch.empty(0), 0, 0
 
     def see_stream(self, x: Tensor) -> None:
         """Tokens of the stream [tokens, dim]."""
         power = x.double().square().mean(-1)
         if not self.count:
-            self.most, self.stream = BEYOND**2 * power.median(), torch.zeros_like(power[0])
+            self.most = MASSIVE**2 * power.median()
         self.kept = power <= self.most
-        self.stream = self.stream + power[self.kept].sum()
+        self.stream = self.stream.to(power) + power[self.kept].sum()
 
     def see_features(self, x: Tensor) -> None:
         """The same tokens, normalised."""
-        x = x[self.kept].double()
+        x, sinks = x[self.kept].double(), x[~self.kept].double()
         self.total, self.squares = self.total.to(x) + x.sum(0), self.squares.to(x) + x.square().mean(-1).sum()
-        self.count += len(x)
+        self.sinking = self.sinking.to(x) + sinks.sum(0)
+        self.count, self.sinks = self.count + len(x), self.sinks + len(sinks)
+
+    def sink(self) -> Tensor:
+        """The direction of the sinks' centred features, of length one; zero if there were none."""
+        return F.normalize(self.sinking - self.sinks * self.mean(), dim=0)
 
     def loudness(self) -> float:
         return float((self.stream / self.count).sqrt())
