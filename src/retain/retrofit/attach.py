@@ -230,10 +230,27 @@ def session_of(model: nn.Module) -> _Session:
     Raises:
         ValueError: It has no memories.
     """
+    session = decoder_of(model).session
+    assert isinstance(session, _Session)
+    return session
+
+
+def decoder_of(model: nn.Module) -> nn.Module:
+    """The decoder of a model with memories, wrapped or not.
+
+    Raises:
+        ValueError: It has none.
+    """
     for module in model.modules():
         if isinstance(module, _Decoder):
-            return module.session
+            assert isinstance(module, nn.Module)
+            return module
     raise ValueError("the model has no memories. Cure: attach(model, MemoryConfig(...)), or load(model, folder).")
+
+
+def attentions_of(model: nn.Module) -> dict[str, nn.Module]:
+    """The attentions beside which there are memories, by their names in the decoder, from the first layer to the last."""
+    return {name: module for name, module in decoder_of(model).named_modules() if isinstance(getattr(module, "memory", None), MemoryBranch)}
 
 
 @cache
