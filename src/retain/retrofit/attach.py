@@ -7,9 +7,12 @@ from contextlib import contextmanager
 from functools import cache
 from typing import Any, TypeVar
 
+import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.generation import GenerationMode
+
+from retain.core.state import MemoryState
 
 from .branch import MemoryBranch
 from .cache import MemoryCache
@@ -25,8 +28,9 @@ Model = TypeVar("Model", bound=nn.Module)
 class _Session:
     """What a decoder with memories is told from outside: its configuration, and what holds for the time being."""
 
-    def __init__(self, config: MemoryConfig, count: int, trainable: dict[str, bool]) -> None:
-        self.config, self.count, self.trainable = config, count, trainable
+    def __init__(self, config: MemoryConfig, branches: list[MemoryBranch], trainable: dict[str, bool]) -> None:
+        self.config, self.count, self.trainable = config, len(branches), trainable
+        self.layout = [_layout(branch.memory.start(1)) for branch in branches]
         self.off = 0
         self.writes: AbstractWrites = config.writes
         self.watcher: Watcher | None = None
@@ -75,10 +79,11 @@ class _Decoder(Checkpointed):
         if past_key_values is None and (self.config.use_cache if use_cache is None else use_cache):
             past_key_values = MemoryCache(self.config)
         before = past_key_values.memories if past_key_values is not None else ()
-        if before and (len(before) != session.count or before[0].batch != given.shape[0]):
+        if before and (len(before) != session.count or before[0].batch != given.shape[0] or [_layout(state) for state in before] != session.layout):
             raise ValueError(
-                f"the cache has {len(before)} memories of {before[0].batch} rows, the model {session.count} and the input {given.shape[0]} rows. Cure: a cache of "
-                "this model; choose rows with cache.batch_select_indices, or repeat them with cache.batch_repeat_interleave."
+                f"the cache has {len(before)} memories of {before[0].batch} rows, the model {session.count} and the input {given.shape[0]} rows, and if these agree, "
+                "its memories have weights of another shape. Cure: a cache of this model; choose rows with cache.batch_select_indices, or repeat them with "
+                "cache.batch_repeat_interleave."
             )
         embeddings = None
         if session.config.values == "embedding":
@@ -175,7 +180,7 @@ def attach(model: PreTrainedModel, config: MemoryConfig | None = None) -> PreTra
         attention: Any = attentions[place]
         attention.memory = branch.to(next(attention.parameters()).device)
         attention.__class__ = _beside(attention.__class__, _Attention)
-    decoder.session = _Session(config, len(places), trainable)
+    decoder.session = _Session(config, branches, trainable)
     decoder.__class__ = _beside(decoder.__class__, _Decoder)
     model.__class__ = _beside(model.__class__, _CausalLM)
     return model
@@ -260,6 +265,11 @@ def session_of(model: nn.Module) -> _Session:
 def _beside(base: type, mixin: type) -> type:
     """A class that does what the mixin says before what the base does, under the name of the base."""
     return type(base.__name__, (mixin, base), {"__module__": base.__module__, "__doc__": base.__doc__})
+
+
+def _layout(state: MemoryState) -> tuple[int, dict[str, torch.Size]]:
+    """What tells the states of one memory from those of another."""
+    return len(state.moments), {name: weight.shape[1:] for name, weight in state.accumulator.items()}
 
 
 def _mask(attention_mask: Any, given: Tensor) -> Tensor | None:
