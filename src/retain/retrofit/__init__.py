@@ -10,6 +10,14 @@ from .cache import MemoryCache as MemoryCache
 from .calibration import calibrate as calibrate
 from .calibration import start_recalling as start_recalling
 from .config import MemoryConfig as MemoryConfig
+from .snapshots import load_memory as load_memory
+from .snapshots import reset_rows as reset_rows
+from .snapshots import save_memory as save_memory
+from .store import load as load
+from .store import memory_hash as memory_hash
+from .store import save as save
 from .writes import AbstractWrites as AbstractWrites
 from .writes import AllTokens as AllTokens
+from .writes import MarkedTokens as MarkedTokens
 from .writes import NoTokens as NoTokens
+from .writes import SurprisingTokens as SurprisingTokens

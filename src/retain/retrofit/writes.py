@@ -86,8 +86,6 @@ class MarkedTokens(AbstractWrites):
     stop: tuple[int, ...]
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "start", tuple(self.start))
-        object.__setattr__(self, "stop", tuple(self.stop))
         if not self.start or not self.stop or min(*self.start, *self.stop) < 0 or self.start == self.stop:
             raise ValueError(f"markers are two different sequences of at least one token each, got start={self.start} and stop={self.stop}.")
 
@@ -102,9 +100,7 @@ class MarkedTokens(AbstractWrites):
 
     def mask(self, tokens: Tensor | None, real: Tensor, marks: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
         if tokens is None:
-            raise ValueError(
-                "MarkedTokens looks for markers among tokens, and the model was given inputs_embeds. Cure: give input_ids, or a write_mask."
-            )
+            raise ValueError("MarkedTokens looks for markers among tokens, and the model was given inputs_embeds. Cure: give input_ids.")
         tail = max(len(self.start), len(self.stop)) - 1
         kept = (
             torch.zeros(len(tokens), 1 + tail, dtype=torch.long) if marks is None else marks.cpu()
@@ -186,7 +182,12 @@ def writes_from(given: Mapping[str, Any]) -> AbstractWrites:
     arguments = {name: value for name, value in given.items() if name != "name"}
     if kind is None or not {*arguments} <= {*known}:
         raise ValueError(f"there are no writes {dict(given)!r}; there are {', '.join(_KNOWN)}{f', and this one has {known}' if kind else ''}.")
-    return kind(**{name: writes_from(value) if isinstance(value, Mapping) else value for name, value in arguments.items()})
+    return kind(
+        **{
+            name: writes_from(value) if isinstance(value, Mapping) else tuple(value) if isinstance(value, list) else value
+            for name, value in arguments.items()
+        }
+    )
 
 
 def _ends(line: Tensor, marker: tuple[int, ...]) -> Tensor:
