@@ -16,6 +16,9 @@ from .snapshots import save_memory as save_memory
 from .store import load as load
 from .store import memory_hash as memory_hash
 from .store import save as save
+from .telemetry import CollapsedGate as CollapsedGate
+from .telemetry import Telemetry as Telemetry
+from .telemetry import watch as watch
 from .writes import AbstractWrites as AbstractWrites
 from .writes import AllTokens as AllTokens
 from .writes import MarkedTokens as MarkedTokens
