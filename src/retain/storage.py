@@ -1,4 +1,4 @@
-"""Memory states on disk: safetensors with a versioned header and a checksum, written whole or not at all. No pickle is ever read."""
+"""Memories on disk: safetensors with a versioned header and a checksum, written whole or not at all. No pickle is ever read."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import hashlib
 import json
 import os
 import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -44,25 +46,7 @@ def save_state(state: MemoryState, path: str | os.PathLike[str], rule: MemoryRul
         ...     load_state(f"{folder}/notes.memory", memory.rule).hash() == state.hash()
         True
     """
-    tensors = {name: t.detach().cpu().contiguous().clone() for name, t in state.tensors()}
-    header = {"format": FORMAT, "version": VERSION, "rule": repr(rule)}
-    data = save(tensors, metadata={**header, "checksum": _checksum(header, tensors)})
-    write_whole(Path(path), data)
-
-
-def write_whole(target: Path, data: bytes, mode: int = 0o600) -> None:
-    """Write a file whole or not at all: beside its place first, then into it."""
-    handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, mode)
-        os.replace(temporary, target)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    write_whole(Path(path), sealed(_format(), {"rule": repr(rule)}, dict(state.tensors())))
 
 
 def load_state(path: str | os.PathLike[str], rule: MemoryRule) -> MemoryState:
@@ -85,15 +69,59 @@ def load_state(path: str | os.PathLike[str], rule: MemoryRule) -> MemoryState:
         Traceback (most recent call last):
         retain.core.errors.NotAStateFile: pyproject.toml is not a saved memory state; save_state writes one.
     """
+    header, tensors = unsealed(_format(), path)
+    if header["rule"] != repr(rule):
+        raise ForeignState(
+            f"{path} was written under another rule and means nothing under this one.\n  written under: {header['rule']}\n  asked for:     {rule!r}"
+        )
+    return MemoryState.of(tensors)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Format:
+    """A kind of sealed file.
+
+    Args:
+        name: What stands in its header.
+        version: Which one is written, and read.
+        noun: What a message calls what is in it.
+        writer: The function that writes one.
+
+    Examples:
+        >>> Format(name="retain.memory-state", version="1", noun="memory state", writer="save_state").version
+        '1'
+    """
+
+    name: str
+    version: str
+    noun: str
+    writer: str
+
+
+def sealed(kind: Format, header: Mapping[str, str], tensors: Mapping[str, Tensor]) -> bytes:
+    """The bytes of a file of this kind: the tensors, and a header with a checksum over all that is in it."""
+    plain = {name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}
+    whole = {"format": kind.name, "version": kind.version, **header}
+    return save(plain, metadata={**whole, "checksum": _checksum(whole, plain)})
+
+
+def unsealed(kind: Format, path: str | os.PathLike[str]) -> tuple[dict[str, str], dict[str, Tensor]]:
+    """The header and the tensors of a file of this kind. Nothing is trusted before the checksum agrees.
+
+    Raises:
+        NotAStateFile: The file is something else, a pickle for one.
+        DamagedStateFile: It is cut short, or its bytes have changed.
+        UnsupportedStateVersion: It was written in a format that this version does not know.
+        OSError: The file cannot be read.
+    """
     data = Path(path).read_bytes()
     header = _header(data)
-    ours = FORMAT.encode() in data[:4096]
-    if header is None or header.get("format") != FORMAT:
-        if ours:
-            raise DamagedStateFile(f"{path} was a memory state, but its header cannot be read any more. Go back to a copy of it.")
-        raise NotAStateFile(f"{path} is not a saved memory state; save_state writes one.")
-    if header.get("version") != VERSION:
-        raise UnsupportedStateVersion(f"{path} is a memory state of format {header.get('version')!r}; this version of retain reads {VERSION!r}.")
+    if header is None or header.get("format") != kind.name:
+        if kind.name.encode() in data[:4096]:
+            raise DamagedStateFile(f"{path} was a {kind.noun}, but its header cannot be read any more. Go back to a copy of it.")
+        raise NotAStateFile(f"{path} is not a saved {kind.noun}; {kind.writer} writes one.")
+    if header.get("version") != kind.version:
+        raise UnsupportedStateVersion(f"{path} is a {kind.noun} of format {header.get('version')!r}; this version of retain reads {kind.version!r}.")
     try:
         tensors = load(data)
     except SafetensorError as error:
@@ -101,11 +129,50 @@ def load_state(path: str | os.PathLike[str], rule: MemoryRule) -> MemoryState:
     checksum = header.pop("checksum", None)
     if _checksum(header, tensors) != checksum:
         raise DamagedStateFile(f"{path} has changed since it was written: its checksum does not agree. Go back to a copy of it.")
-    if header["rule"] != repr(rule):
-        raise ForeignState(
-            f"{path} was written under another rule and means nothing under this one.\n  written under: {header['rule']}\n  asked for:     {rule!r}"
-        )
-    return MemoryState.of(tensors)
+    return header, tensors
+
+
+def write_whole(target: Path, data: bytes, mode: int = 0o600) -> None:
+    """Write a file whole or not at all: beside its place first, then into it."""
+    write_together({target: data}, mode)
+
+
+def write_together(files: Mapping[Path, bytes], mode: int = 0o600) -> None:
+    """Write files that belong together, all of them whole or none at all: beside their places first, then into them.
+
+    What cannot be had is two files put in place at one instant: whoever reads them should know whether they belong together.
+    """
+    written: dict[Path, Path] = {}
+    kept: dict[Path, Path | None] = {}
+    try:
+        for target, data in files.items():
+            handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+            written[target] = Path(name)
+            with os.fdopen(handle, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.chmod(name, mode)
+        *others, _ = files
+        for target in others:
+            kept[target] = written[target].with_suffix(".kept") if target.exists() else None
+            if (copy := kept[target]) is not None:
+                os.link(target, copy)
+        for target, temporary in written.items():
+            os.replace(temporary, target)
+    except BaseException:
+        for target, copy in kept.items():
+            if not written[target].exists():  # it is in its place already
+                target.unlink() if copy is None else copy.rename(target)
+        raise
+    finally:
+        for leftover in (*written.values(), *kept.values()):
+            if leftover is not None:
+                leftover.unlink(missing_ok=True)
+
+
+def _format() -> Format:
+    return Format(name=FORMAT, version=VERSION, noun="memory state", writer="save_state")
 
 
 def _checksum(header: dict[str, str], tensors: dict[str, Tensor]) -> str:

@@ -10,20 +10,20 @@ class StateMismatch(ValueError):
 
 
 class StateFileError(ValueError):
-    """A file holds no state that can be trusted. Nothing was changed by trying to read it."""
+    """A file holds no state, or memory, that can be trusted. Nothing was changed by trying to read it."""
 
 
 class NotAStateFile(StateFileError):
-    """The file is not a saved memory state (a pickle, a plain checkpoint, something else)."""
+    """The file is not a saved memory state or memory (a pickle, a plain checkpoint, something else)."""
 
 
 class DamagedStateFile(StateFileError):
-    """The file was a memory state, but it is cut short or its bytes have changed."""
+    """The file was a memory state or a memory, but it is cut short or its bytes have changed, or it does not belong to the one beside it."""
 
 
 class UnsupportedStateVersion(StateFileError):
-    """The file is a memory state in a format that this version cannot read."""
+    """The file is a memory state or a memory in a format that this version cannot read."""
 
 
 class ForeignState(StateFileError):
-    """The file is a sound memory state, but it was written under another rule."""
+    """The file is sound, but it was written under another rule, for another model, or with other memories."""

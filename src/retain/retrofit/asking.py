@@ -48,7 +48,7 @@ class Asked:
         return every.scatter_reduce(0, self.question, self.right.long(), "amin").bool()
 
 
-def read_pages(model: PreTrainedModel, pages: Sequence[Page], start: int, *, prefix: FrozenPrefix | None = None) -> MemoryCache:
+def read_pages(model: PreTrainedModel, pages: Sequence[Page], start: Sequence[int], *, prefix: FrozenPrefix | None = None) -> MemoryCache:
     """What is left in memory of pages that were read side by side, each part with an attention cache of its own.
 
     Gradients flow through all of it, if they are on.
@@ -56,7 +56,7 @@ def read_pages(model: PreTrainedModel, pages: Sequence[Page], start: int, *, pre
     Args:
         model: A model with memories.
         pages: What is read, a row each.
-        start: The token that is put before each part.
+        start: The tokens that are put before each part; see ``opening``.
         prefix: What keeps the work of the layers below the first memory, if pages come again.
 
     Examples:
@@ -66,10 +66,10 @@ def read_pages(model: PreTrainedModel, pages: Sequence[Page], start: int, *, pre
         >>> base = LlamaForCausalLM(LlamaConfig(vocab_size=257, hidden_size=16, intermediate_size=16, num_hidden_layers=2, num_attention_heads=2)).eval()
         >>> model = attach(base, MemoryConfig(memory={"heads": 2}))
         >>> pages = Pairs(facts=3, asked=2, keys=Letters(2)).batch(range(4))
-        >>> cache = read_pages(model, pages, start=256)
+        >>> cache = read_pages(model, pages, start=[256])
         >>> cache.rows, cache.get_seq_length()
         (4, 0)
-        >>> ask(model, pages, cache, start=256).questions
+        >>> ask(model, pages, cache, start=[256]).questions
         8
     """
     cache = MemoryCache(model.config)
@@ -87,7 +87,7 @@ def ask(
     model: PreTrainedModel,
     pages: Sequence[Page],
     cache: MemoryCache | None,
-    start: int,
+    start: Sequence[int],
     *,
     of: Sequence[int] | None = None,
     context: bool = False,
@@ -99,7 +99,7 @@ def ask(
         model: The model.
         pages: Whose questions are asked.
         cache: What ``read_pages`` left, a row for each page; None asks without any.
-        start: The token that is put before each question.
+        start: The tokens that are put before each question.
         of: For each page, the row of the cache that its questions are asked of; its own unless given. Another's is a control.
         context: Whether the page itself is read again before each question, in one piece with it.
         prefix: See ``read_pages``.
@@ -118,8 +118,27 @@ def ask(
     return Asked(F.cross_entropy(logits, wanted, reduction="none"), logits.detach().argmax(-1), wanted, row, len(each))
 
 
-def _after(start: int, *tokens: Tensor) -> Tensor:
-    return torch.cat([torch.tensor([start]), *tokens])
+def opening(tokenizer: Any, text: str = "\n") -> list[int]:
+    """The tokens that a stretch begins with which is read with a fresh attention cache: the one that begins a text, and a line's end.
+
+    Without the latter the first word of a question stands where no word of a page does, right behind the token that attention sinks into, and its features
+    are then like none that a memory was written with.
+
+    Args:
+        tokenizer: That of the model.
+        text: What stands between the first token and what is read.
+
+    Raises:
+        ValueError: The tokenizer knows no token that begins a text, nor one that ends it.
+    """
+    for token in (tokenizer.bos_token_id, tokenizer.eos_token_id):
+        if token is not None:
+            return [token, *tokenizer.encode(text, add_special_tokens=False)]
+    raise ValueError("the tokenizer has neither a token that begins a text nor one that ends it, and one of them is put before each part.")
+
+
+def _after(start: Sequence[int], *tokens: Tensor) -> Tensor:
+    return torch.cat([torch.tensor([*start]), *tokens])
 
 
 def run_rows(model: PreTrainedModel, rows: Sequence[Tensor], cache: MemoryCache | None, prefix: FrozenPrefix | None) -> tuple[Tensor, Tensor]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
 from typing import Any, TypeVar
@@ -90,14 +90,18 @@ class _Decoder(Checkpointed):
         if session.config.values == "embedding" and embeddings is None:
             inputs_embeds = embeddings = self.embed_tokens(input_ids) if inputs_embeds is None else inputs_embeds  # pyright: ignore[reportAttributeAccessIssue]
         mask = _mask(attention_mask, given)
-        writes = session.writes.mask(input_ids, given)
+        real = torch.ones(given.shape[:2], dtype=torch.bool, device=given.device) if mask is None else mask
+        marks = {} if past_key_values is None else past_key_values.marks
+        masks = {rule: rule.mask(input_ids, real, marks.get(rule)) for rule in (session.config.writes, session.writes)}
+        writes = masks[session.writes][0]
         if write_mask is not None:
             writes = write_mask.bool() if writes is None else writes & write_mask.bool()
-        reading = Reading(before or (None,) * count, mask, writes, embeddings, session.watcher)
+        reading = Reading(before or (None,) * count, mask, writes, session.writes.least, embeddings, session.watcher)
         tokens = input_ids if inputs_embeds is None else None
         out = base.forward(tokens, past_key_values=past_key_values, inputs_embeds=inputs_embeds, reading=reading, **plain)
         if past_key_values is not None:
             past_key_values.memories = reading.states()
+            past_key_values.marks = {rule: after for rule, (_, after) in masks.items() if after is not None}
         return out
 
 
@@ -159,29 +163,44 @@ def attach(model: PreTrainedModel, config: MemoryConfig | None = None) -> PreTra
         True
     """
     config = MemoryConfig() if config is None else config
+    return put(model, config, planned(model, config))
+
+
+def planned(model: PreTrainedModel, config: MemoryConfig) -> dict[str, MemoryBranch]:
+    """The branches that a model would be given, by the names of the attentions in its decoder. The model is not touched.
+
+    Raises:
+        ValueError: As ``attach``.
+    """
     if not isinstance(model, PreTrainedModel) or model.get_decoder() is model:
         raise ValueError(
             f"attach takes a pretrained model with its head, as AutoModelForCausalLM loads it; got {type(model).__name__}. Cure: of a decoder, the model that it is "
             "of; of a model wrapped by PEFT, model.get_base_model()."
         )
     family = family_of(model)
-    decoder: Any = model.get_decoder()
+    decoder = model.get_decoder()
     if isinstance(decoder, _Decoder):
         raise ValueError("the model has memories already. Cure: detach(model) first.")
     for module in model.modules():
         if getattr(module, "gradient_checkpointing", False):
             refuse_reentrant(module._gradient_checkpointing_func)
     attentions = family.attentions(model)
-    places = config.places(len(attentions))
-    dim = model.config.hidden_size
-    branches = [MemoryBranch(dim, config, number) for number in range(len(places))]  # all that can fail has been done
+    names = {id(module): name for name, module in decoder.named_modules()}
+    places, dim = config.places(len(attentions)), model.config.hidden_size
+    return {names[id(attentions[place])]: MemoryBranch(dim, config, number) for number, place in enumerate(places)}
+
+
+def put(model: PreTrainedModel, config: MemoryConfig, branches: Mapping[str, MemoryBranch]) -> PreTrainedModel:
+    """Give a model the branches that were planned for it; nothing can fail any more."""
+    decoder: Any = model.get_decoder()
+    places = config.places(len(family_of(model).attentions(model)))
     trainable = {name: weight.requires_grad for name, weight in model.named_parameters()}
     model.requires_grad_(False)
-    for place, branch in zip(places, branches, strict=True):
-        attention: Any = attentions[place]
+    for name, branch in branches.items():
+        attention: Any = decoder.get_submodule(name)
         attention.memory = branch.to(next(attention.parameters()).device)
         attention.__class__ = _beside(attention.__class__, _Attention)
-    decoder.session = _Session(config, places, branches, trainable)
+    decoder.session = _Session(config, places, [*branches.values()], trainable)
     decoder.__class__ = _beside(decoder.__class__, _Decoder)
     model.__class__ = _beside(model.__class__, _CausalLM)
     return model

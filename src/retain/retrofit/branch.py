@@ -12,6 +12,7 @@ from retain.layers.described import memory_from
 
 from .config import MemoryConfig
 from .reading import Reading
+from .stretches import read_surprised
 
 LIKE_A_SINK = 0.9
 """From which cosine on the features of a token count as those of an attention sink (SmolLM2-135M, layers 20 and 26: sinks 1.00, others up to 0.35)."""
@@ -64,12 +65,17 @@ class MemoryBranch(nn.Module):
         if self.values == "embedding":
             assert reading.embeddings is not None
             values = F.normalize(reading.embeddings.to(own), dim=-1) * self.memory.heads**0.5
-        watched: dict[str, Any] = {"return_surprise": True} if reading.watcher is not None else {}
-        store = None if asked is stored and values is stored else (stored, values)
-        said, after, *rest = self.memory(asked, reading.before[self.number], store=store, mask=reading.mask, write_mask=reading.writes, **watched)
+        first, watcher, before = self.number not in reading.after, reading.watcher, reading.before[self.number]
+        if reading.least is not None:
+            given: dict[str, Any] = {"real": reading.mask, "writes": reading.writes, "least": reading.least}
+            said, after, *surprise = read_surprised(self.memory, asked, (stored, values), before, **given)
+        else:
+            store = None if asked is stored and values is stored else (stored, values)
+            given = {"store": store, "mask": reading.mask, "write_mask": reading.writes, "return_surprise": watcher is not None}
+            said, after, *surprise = self.memory(asked, before, **given)
         reading.after[self.number], reading.said[self.number] = after, said
-        if reading.watcher is not None:
-            reading.watcher.see(self.number, gate, self.memory.openness(stored), rest[0], said)
+        if watcher is not None and first:
+            watcher.see(self.number, reading, gate, self.memory.openness(stored, watcher.margin), surprise[0], said)
         return said, gate
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import hashlib
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -10,6 +12,8 @@ from torch import Tensor
 from transformers import DynamicCache, PretrainedConfig
 
 from retain.core.state import MemoryState
+
+from .writes import AbstractWrites
 
 
 class MemoryCache(DynamicCache):
@@ -21,6 +25,7 @@ class MemoryCache(DynamicCache):
     Args:
         config: That of the model.
         memories: The state of each memory; empty before the first call.
+        marks: What rules that choose the tokens to write keep of those before, row by row.
 
     Examples:
         >>> from transformers import LlamaConfig
@@ -28,9 +33,11 @@ class MemoryCache(DynamicCache):
         0
     """
 
-    def __init__(self, config: PretrainedConfig, memories: tuple[MemoryState, ...] = ()) -> None:
+    def __init__(
+        self, config: PretrainedConfig, memories: tuple[MemoryState, ...] = (), marks: Mapping[AbstractWrites, Tensor] | None = None
+    ) -> None:
         super().__init__(config=config)
-        self.config, self.memories = config, memories
+        self.config, self.memories, self.marks = config, memories, dict(marks or {})
 
     def __repr__(self) -> str:
         return f"MemoryCache({self.get_seq_length()} positions, {len(self.memories)} memories of {self.rows} rows)"
@@ -42,11 +49,11 @@ class MemoryCache(DynamicCache):
 
     def memories_only(self) -> MemoryCache:
         """A cache that goes on from the memories alone, as if nothing had been attended to; positions begin at 0 again."""
-        return MemoryCache(self.config, self.memories)
+        return MemoryCache(self.config, self.memories, self.marks)
 
     def fork(self) -> MemoryCache:
         """A cache that goes on from here by itself; it shares all numbers until one of the two goes on."""
-        new = MemoryCache(self.config, self.memories)
+        new = MemoryCache(self.config, self.memories, self.marks)
         new.layers = [copy.copy(layer) for layer in self.layers]
         return new
 
@@ -62,7 +69,11 @@ class MemoryCache(DynamicCache):
     def reset(self) -> None:
         """Forget all: what was attended to and what the memories learnt."""
         fresh = MemoryCache(self.config)
-        self.layers, self.memories = fresh.layers, ()
+        self.layers, self.memories, self.marks = fresh.layers, (), {}
+
+    def hash(self) -> str:
+        """16 hexadecimal digits that name what the memories hold: the same for equal numbers, on every machine and in every run."""
+        return hashlib.sha256("".join(state.hash() for state in self.memories).encode()).hexdigest()[:16]
 
     def bytes_per_row(self) -> int:
         """The memory that the memories' states take for one stream; it does not depend on what was read."""
@@ -71,20 +82,24 @@ class MemoryCache(DynamicCache):
     def reorder_cache(self, beam_idx: Tensor) -> None:
         """Go on with these rows, as beam search chooses them."""
         super().reorder_cache(beam_idx)  # pyright: ignore[reportArgumentType]
-        self.memories = tuple(state[beam_idx] for state in self.memories)
+        self._choose(beam_idx)
 
     def batch_repeat_interleave(self, repeats: int) -> None:
         """Go on with each row so many times."""
         if self.get_seq_length():
             super().batch_repeat_interleave(repeats)
-        index = torch.arange(self.rows).repeat_interleave(repeats)
-        self.memories = tuple(state[index] for state in self.memories)
+        self._choose(torch.arange(self.rows).repeat_interleave(repeats))
 
     def batch_select_indices(self, indices: Tensor) -> None:
         """Go on with these rows only."""
         if self.get_seq_length():
             super().batch_select_indices(indices)
-        self.memories = tuple(state[indices] for state in self.memories)
+        self._choose(indices)
+
+    def _choose(self, rows: Tensor) -> None:
+        """The memories' part of going on with other rows."""
+        self.memories = tuple(state[rows] for state in self.memories)
+        self.marks = {rule: kept[rows.to(kept.device)] for rule, kept in self.marks.items()}
 
     def crop(self, *_: Any, **__: Any) -> None:
         """Memories cannot be rolled back token by token.

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
-from .writes import AbstractWrites, AllTokens
+from .writes import AbstractWrites, AllTokens, writes_from, writes_to
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +56,40 @@ class MemoryConfig:
             raise ValueError(f"MemoryConfig.layers is 'all' or at least one number of a layer, got {self.layers!r}.")
         if self.refine < 0:
             raise ValueError(f"MemoryConfig.refine is a rank, 0 for none; got {self.refine}.")
+
+    def to_dict(self) -> dict[str, Any]:
+        """The configuration as plain data that JSON can hold.
+
+        Raises:
+            ValueError: The memory is not described by plain data, or the writes are none of this package's.
+        """
+        plain = {each.name: getattr(self, each.name) for each in fields(self)}
+        plain = {**plain, "layers": self.layers if self.layers == "all" else list(self.layers), "writes": writes_to(self.writes)}
+        try:
+            return json.loads(json.dumps(plain))
+        except TypeError as error:
+            raise ValueError(
+                f"MemoryConfig.memory cannot be written down: {error}. Cure: numbers, words, lists and mappings, see memory_from."
+            ) from None
+
+    @classmethod
+    def from_dict(cls, given: Mapping[str, Any]) -> MemoryConfig:
+        """The inverse of ``to_dict``.
+
+        Raises:
+            ValueError: Something is unknown or missing.
+
+        Examples:
+            >>> config = MemoryConfig(layers=(0, 2), memory={"heads": 2}, strength=0.5)
+            >>> MemoryConfig.from_dict(config.to_dict()) == config
+            True
+        """
+        known = {each.name for each in fields(cls)}
+        if given.keys() != known:
+            unknown, missing = sorted(given.keys() - known), sorted(known - given.keys())
+            raise ValueError(f"a MemoryConfig has {', '.join(sorted(known))}; got in addition {unknown} and missed {missing}.")
+        layers = given["layers"] if given["layers"] == "all" else tuple(given["layers"])
+        return cls(**{**given, "layers": layers, "writes": writes_from(given["writes"])})
 
     def places(self, count: int) -> tuple[int, ...]:
         """The layers with a memory, in order, of a model that has ``count``.

@@ -62,7 +62,7 @@ def save_training(beside: Path, learner: torch.optim.Optimizer, about: Mapping[s
     """Write the optimizer and where the training stands into a checkpoint."""
     tensors = {name: whole(value) for name, value in optimizer_tensors(learner).items()} | {"random": torch.get_rng_state()}
     if workers.first:
-        write_tensors(tensors, beside / "training.safetensors")
+        _write(tensors, beside / "training.safetensors")
         (beside / "training.json").write_text(json.dumps({**about, "processes": workers.count}, indent=1))
 
 
@@ -98,7 +98,7 @@ def save_checkpoint(
         going = {f"{i}/{name}": value for i, state in enumerate(carried.states) for name, value in state.named_tensors()}
         if carried.unfinished is not None:
             going |= placed(dict(carried.unfinished.named_tensors()), _UNFINISHED)
-        write_tensors(going, beside / _carried(workers.rank))
+        _write(going, beside / _carried(workers.rank))
 
 
 def checkpoints(folder: Path) -> list[Path]:
@@ -121,7 +121,7 @@ def load_checkpoint(
         CheckpointError: A file of it is missing or damaged, or it is of another model or of another number of processes with memories to carry along.
     """
     _, about = _read(path)
-    with _legible(path):
+    with legible(path):
         weights = load_file(path / "model.safetensors")
         carried = load_file(path / _carried(workers.rank)) if (path / _carried(workers.rank)).exists() else {}
     if carried and about["processes"] != workers.count:
@@ -146,12 +146,12 @@ def _carried(rank: int) -> str:
 
 
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    with _legible(path):
+    with legible(path):
         return load_file(path / "training.safetensors"), json.loads((path / "training.json").read_text(encoding="utf-8"))
 
 
 @contextmanager
-def _legible(path: Path) -> Generator[None]:
+def legible(path: Path) -> Generator[None]:
     """Where what cannot be read is a damaged checkpoint."""
     try:
         yield
@@ -161,6 +161,6 @@ def _legible(path: Path) -> Generator[None]:
         ) from None
 
 
-def write_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
+def _write(tensors: Mapping[str, Tensor], path: Path) -> None:
     """Write tensors, wherever they lie, into a file of a checkpoint."""
     save_file({name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}, path)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import NamedTuple
 
 import torch
@@ -11,9 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from retain.retrofit import FrozenPrefix, MemoryCache, ask, disable_memory, read_pages
+from retain.retrofit import FrozenPrefix, MemoryCache, ask, disable_memory, read_pages, watch
 from retain.retrofit.asking import run_rows
-from retain.retrofit.attach import session_of
 from retain.tasks import Page
 
 
@@ -31,28 +30,28 @@ class PageObjective(nn.Module):
 
     Args:
         model: The model.
-        start: The token that is put before each stretch that is read with a fresh attention cache.
+        start: The tokens that are put before each stretch that is read with a fresh attention cache.
         prefix: What keeps the work of the frozen layers, if pages come again.
         margin: See ``NeuralMemory.write_cost``; None leaves the cost out.
     """
 
-    def __init__(self, model: PreTrainedModel, start: int, prefix: FrozenPrefix | None, margin: float | None) -> None:
+    def __init__(self, model: PreTrainedModel, start: Sequence[int], prefix: FrozenPrefix | None, margin: float | None) -> None:
         super().__init__()
         self.model, self.start, self.prefix, self.margin = model, start, prefix, margin
 
     def forward(self, pages: Sequence[Page], ordinary: Tensor | None) -> Graded:
         """Read pages, forget what was attended to, and ask; then read ordinary text [rows, time], each row with the memory of some page."""
-        with nullcontext() if self.margin is None else _openness(self.model) as seen:
+        with nullcontext() if self.margin is None else watch(self.model, keep_graph=True, margin=self.margin) as seen:
             cache = read_pages(self.model, pages, self.start, prefix=self.prefix)
         asked = ask(self.model, pages, cache, self.start, prefix=self.prefix)
         none = asked.loss.new_zeros(())
         divergence = none if ordinary is None else self._divergence(ordinary, cache)
-        return Graded(asked.loss.sum(), asked.exact.sum(), divergence, none if seen is None else torch.stack(seen).mean() * len(pages))
+        return Graded(asked.loss.sum(), asked.exact.sum(), divergence, none if seen is None else seen.write_cost() * len(pages))
 
     def _divergence(self, ordinary: Tensor, cache: MemoryCache) -> Tensor:
         full = cache.fork()
         full.batch_select_indices(torch.arange(len(ordinary)) % cache.rows)
-        rows = [torch.cat([row.new_tensor([self.start]), row]) for row in ordinary]
+        rows = [torch.cat([row.new_tensor(self.start), row]) for row in ordinary]
         said = self._scores(rows, full)
         with torch.no_grad(), disable_memory(self.model):
             meant = self._scores(rows, None)
@@ -63,23 +62,3 @@ class PageObjective(nn.Module):
         head = self.model.get_output_embeddings()
         assert isinstance(head, nn.Module)
         return F.log_softmax(head(hidden).float(), dim=-1)
-
-
-class _Openness:
-    """Keeps how open the learning gates of memories stood, with the graph."""
-
-    def __init__(self) -> None:
-        self.seen: list[Tensor] = []
-
-    def see(self, number: int, gate: Tensor, openness: Tensor, surprise: Tensor, said: Tensor) -> None:
-        self.seen.append(openness.mean())
-
-
-@contextmanager
-def _openness(model: nn.Module) -> Generator[list[Tensor]]:
-    session, watcher = session_of(model), _Openness()
-    kept, session.watcher = session.watcher, watcher
-    try:
-        yield watcher.seen
-    finally:
-        session.watcher = kept

@@ -17,7 +17,7 @@ RECALLING: dict[str, Any] = {
     "preset": "gated_delta_net",
     "heads": 9,
     "head_dim": 64,
-    "projections": {"conv": 5, "activation": None, "start": "recall"},
+    "projections": {"conv": 4, "activation": None, "start": "recall"},
     "output": {"norm": None, "gate": None},
     "gates": {"curve": "hard", "lr": 0.9, "forget": 1e-4},
 }
@@ -28,7 +28,7 @@ def words(base: str) -> RetrofitRun:
     """Pairs of words in one wording: the smallest thing that only a memory can carry across a cut."""
     codec = Hosted(AutoTokenizer.from_pretrained(base))
     known, _ = Vocabulary.of(codec).split()
-    memory = MemoryConfig(layers=(-4,), memory=RECALLING, values="embedding", features="centred", refine=0, strength=0.6)
+    memory = MemoryConfig(layers=(-7,), memory=RECALLING, values="embedding", features="centred", refine=0, strength=0.6)
     lesson = Lesson(tasks=(Pairs(facts=31, asked=24, formats=TRAINED_FORMATS[:1], keys=known, codec=codec),), steps=150)
     train, _ = Corpus.documentation().split(0.2)
     return RetrofitRun(

@@ -23,6 +23,7 @@ class Fitting:
         scale: How loud the answer is at such a start, in units of the stream that it is added to.
         lags: How much of each token further back goes into a query then.
         calibrated: Pages on which centred features are calibrated.
+        opening: The text that each stretch begins with which is read with a fresh attention cache, behind the token that begins a text.
 
     Raises:
         ValueError: The start is unknown.
@@ -36,8 +37,9 @@ class Fitting:
     memory: MemoryConfig = field(default_factory=MemoryConfig)
     start: Literal["plain", "recall"] = "plain"
     scale: float = 2.5
-    lags: tuple[float, ...] = (1.0, 1.0, 0.3, 0.3)
+    lags: tuple[float, ...] = (0.3, 1.0, 0.3)
     calibrated: int = 32
+    opening: str = "\n"
 
     def __post_init__(self) -> None:
         if self.start not in ("plain", "recall"):

@@ -7,20 +7,19 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
-from retain.retrofit import FrozenPrefix, attach, calibrate, start_recalling
+from retain.retrofit import FrozenPrefix, attach, calibrate, memory_weights, opening, save, saved_weights, start_recalling
 from retain.retrofit.prefix import side_by_side
 from retain.tasks import AbstractPages, Page
 from retain.tasks.codec import read
 
-from ..checkpoint import checkpoints, load_training, save_training, whole_checkpoint, write_tensors
+from ..checkpoint import checkpoints, legible, load_training, save_training, whole_checkpoint
 from ..lessons import TRAINED, Place
 from ..loop import AbstractTraining
 from ..optimizer import optimizer
-from ..workers import whole
+from ..workers import like, whole
 from .objective import PageObjective
 from .run import RetrofitRun
 
@@ -44,7 +43,7 @@ class RetrofitTrainer(AbstractTraining[RetrofitRun, PreTrainedModel]):
         super().__init__(run, folder)
         how = run.reading
         self.model = AutoModelForCausalLM.from_pretrained(run.model.base, dtype=torch.bfloat16 if how.precision == "bf16" else torch.float32)
-        self.start = start_token(run.model.base)
+        self.start = opening(AutoTokenizer.from_pretrained(run.model.base), run.model.opening)
         torch.manual_seed(run.seed)
         attach(self.model.to(self.workers.device), run.model.memory)  # pyright: ignore[reportArgumentType, reportCallIssue]
         self._begin()
@@ -60,7 +59,7 @@ class RetrofitTrainer(AbstractTraining[RetrofitRun, PreTrainedModel]):
         fitting, lesson = self.run.model, self.run.lessons[0]
         pages = [lesson.tasks[seed % len(lesson.tasks)].page(TRAINED - 1 - seed) for seed in range(fitting.calibrated)]
         ordinary = self._ordinary(random.Random("calibration"), rows=fitting.calibrated // 4 + 1)
-        rows = [torch.cat([torch.tensor([self.start]), part]) for part in [*(part for page in pages for part in page.parts), *ordinary]]
+        rows = [torch.cat([torch.tensor(self.start), part]) for part in [*(part for page in pages for part in page.parts), *ordinary]]
         batches = [
             {"input_ids": t, "attention_mask": m} for t, m in (side_by_side(rows[i : i + 8], self.model.device) for i in range(0, len(rows), 8))
         ]
@@ -121,45 +120,23 @@ class RetrofitTrainer(AbstractTraining[RetrofitRun, PreTrainedModel]):
 
     def _load(self) -> None:
         found = checkpoints(self.folder / "checkpoints")
-        if found:
-            load_weights(self.model, found[-1])
-            about = load_training(found[-1], self.learner)
-            self.place, self.log = Place(**about["place"]), about["log"]
+        if not found:
+            return
+        with legible(found[-1]):
+            saved = saved_weights(found[-1])
+        with torch.no_grad():
+            for name, weight in memory_weights(self.model).items():
+                weight.copy_(like(saved[name], weight))
+        about = load_training(found[-1], self.learner)
+        self.place, self.log = Place(**about["place"]), about["log"]
 
     def _save(self, seconds: float) -> None:
         about = {"place": asdict(self.place), "log": self._about(seconds)}
         weights = {name: whole(weight) for name, weight in memory_weights(self.model).items()}
         with whole_checkpoint(self.folder / "checkpoints", self.place.step, self.run.watch.keep, self.workers) as beside:
             if self.workers.first:
-                save(self.model, beside, weights)
+                save(self.model, beside, weights=weights)
             save_training(beside, self.learner, about, self.workers)
 
     def _keep(self) -> None:
-        save(self.model, self.folder / "model", {name: whole(weight) for name, weight in memory_weights(self.model).items()})
-
-
-def memory_weights(model: PreTrainedModel) -> dict[str, Tensor]:
-    """The memories' weights and buffers by their names in the model."""
-    return {name: weight for name, weight in model.state_dict().items() if ".memory." in name}
-
-
-def save(model: PreTrainedModel, folder: Path, weights: dict[str, Tensor]) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    write_tensors(weights, folder / "memory_model.safetensors")
-
-
-def load_weights(model: PreTrainedModel, folder: Path) -> None:
-    model.load_state_dict(load_file(folder / "memory_model.safetensors"), strict=False)
-
-
-def start_token(base: str) -> int:
-    """The token that begins a text for a pretrained model, or the one that ends it where there is none.
-
-    Raises:
-        ValueError: Its tokenizer knows neither.
-    """
-    tokenizer = AutoTokenizer.from_pretrained(base)
-    for token in (tokenizer.bos_token_id, tokenizer.eos_token_id):
-        if token is not None:
-            return token
-    raise ValueError(f"the tokenizer of {base} has neither a token that begins a text nor one that ends it, and one of them is put before each part.")
+        save(self.model, self.folder / "model", weights=saved_weights(checkpoints(self.folder / "checkpoints")[-1]))
