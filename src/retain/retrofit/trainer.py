@@ -64,4 +64,6 @@ class MemoryTrainer(Trainer):
 
 def _memories(model: Any) -> dict[str, Tensor]:
     """All that memories hold, by branch, whatever the model is wrapped in."""
-    return {f"{number}.{name}": tensor for number, branch in enumerate(branches_of(model)) for name, tensor in branch.state_dict(keep_vars=True).items()}
+    return {
+        f"{number}.{name}": tensor for number, branch in enumerate(branches_of(model)) for name, tensor in branch.state_dict(keep_vars=True).items()
+    }

@@ -139,7 +139,9 @@ def _turned(y: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     return y * cos[:, None] + torch.cat([-second, first], dim=-1) * sin[:, None]
 
 
-def _said(branch: MemoryBranch, x: Tensor, previous: Tensor | None, embedded: Tensor, state: MemoryState | None) -> tuple[Tensor, MemoryState, Tensor]:
+def _said(
+    branch: MemoryBranch, x: Tensor, previous: Tensor | None, embedded: Tensor, state: MemoryState | None
+) -> tuple[Tensor, MemoryState, Tensor]:
     gate = torch.tanh(branch.strength) * torch.sigmoid(x @ branch.to_gate.weight.T + branch.to_gate.bias)
     if branch.features is not None:
         x = (x - branch.features.mean) / branch.features.spread

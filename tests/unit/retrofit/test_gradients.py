@@ -77,7 +77,9 @@ def test_the_first_segment_learns_from_what_the_second_costs(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_checkpoints_change_no_gradient(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(logging.getLogger("transformers.modeling_layers"), "disabled", True)  # it says that caches are dropped, which is what is tested
+    monkeypatch.setattr(
+        logging.getLogger("transformers.modeling_layers"), "disabled", True
+    )  # it says that caches are dropped, which is what is tested
     model = opened(**KINDS[kind]).train()
     expected = _gradients(model, first=True)
     model.activation_checkpointing_enable()
