@@ -23,6 +23,11 @@ class MemoryTrainer(Trainer):
 
     Raises:
         ValueError: The model has no memories, or something else in it is to be trained, too, and would be missing from the checkpoints.
+
+    Examples:
+        >>> MemoryTrainer(nn.Linear(1, 1))
+        Traceback (most recent call last):
+        ValueError: the model has no memories. Cure: attach(model, MemoryConfig(...)), or transformers.Trainer.
     """
 
     def __init__(self, model: nn.Module, *args: Any, **kwargs: Any) -> None:
