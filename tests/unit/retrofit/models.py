@@ -25,6 +25,7 @@ SIZES: dict[str, Any] = {
     "head_dim": 4,
     "max_position_embeddings": 8192,
     "initializer_range": 0.3,
+    "rms_norm_eps": 1e-6,
     "pad_token_id": 0,
     "bos_token_id": 1,
     "eos_token_id": 2,
@@ -36,8 +37,25 @@ FAMILIES = {"llama": (LlamaConfig, LlamaForCausalLM), "qwen3": (Qwen3Config, Qwe
 def base(family: str = "llama", dtype: torch.dtype = torch.float64, **changes: Any) -> Any:
     """A base with random weights, large enough that its words differ."""
     torch.manual_seed(0)
-    config, model = FAMILIES[family]
-    return model(config(**{**SIZES, **changes})).eval().to(dtype)
+    config, kind = FAMILIES[family]
+    model = kind(config(**{**SIZES, **changes})).eval().to(dtype)
+    if dtype == torch.float64:
+        for parent in list(model.modules()):
+            for name, child in list(parent.named_children()):
+                if type(child).__name__.endswith("RMSNorm"):
+                    setattr(parent, name, ExactNorm(child.weight, SIZES["rms_norm_eps"]))
+    return model
+
+
+class ExactNorm(nn.Module):
+    """The norm of these models, which else goes through float32 whatever it is given."""
+
+    def __init__(self, weight: nn.Parameter, least: float) -> None:
+        super().__init__()
+        self.weight, self.least = weight, least
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.weight * x * torch.rsqrt(x.square().mean(-1, keepdim=True) + self.least)
 
 
 def shut(model: PreTrainedModel, **config: Any) -> Any:

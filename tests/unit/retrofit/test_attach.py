@@ -14,7 +14,7 @@ from transformers.models.llama.modeling_llama import LlamaAttention, LlamaModel
 from retain.retrofit import MemoryCache, MemoryConfig, attach, branches_of, detach, disable_memory, memory_parameters, writing
 from tests.tolerances import assert_near
 
-from .models import FAMILIES, LAYERS, MEMORY, SIZES, VOCABULARY, base, by_hand, open_gates, opened, shut, words
+from .models import FAMILIES, LAYERS, MEMORY, SIZES, base, by_hand, open_gates, opened, shut, words
 
 KINDS: dict[str, dict[str, Any]] = {
     "plain": {},
@@ -246,4 +246,4 @@ def test_masks_that_hide_what_is_padding_are_refused() -> None:
     model = opened()
     with pytest.raises(ValueError, match=r"attention_mask must be \[batch, time\]"):
         model(words(2, 5), attention_mask=torch.zeros(2, 1, 5, 5))
-    assert model(words(2, 5), attention_mask=torch.ones(2, 5)).logits.shape[-1] == VOCABULARY
+    assert torch.equal(model(words(2, 5), attention_mask=torch.ones(2, 5)).logits, model(words(2, 5)).logits)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import logging
+import subprocess
+import sys
 from functools import partial
 from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
@@ -23,11 +26,16 @@ KINDS: dict[str, dict[str, Any]] = {
 }
 
 
+def _cost(logits: Tensor, tokens: Tensor) -> Tensor:
+    """What the model's own loss is, in full precision."""
+    return F.cross_entropy(logits[:, :-1].flatten(0, 1), tokens[:, 1:].flatten())
+
+
 def _loss(model: Any, first: bool = False) -> Tensor:
     """What the second segment costs when attention has been cut off from the first, and the first, if asked for."""
-    begun = model(FIRST, labels=FIRST, past_key_values=MemoryCache(model.config))
+    begun = model(FIRST, past_key_values=MemoryCache(model.config))
     cache = begun.past_key_values.memories_only()
-    return model(SECOND, labels=SECOND, past_key_values=cache).loss + (begun.loss if first else 0.0)
+    return _cost(model(SECOND, past_key_values=cache).logits, SECOND) + (_cost(begun.logits, FIRST) if first else 0.0)
 
 
 def _gradients(model: Any, first: bool = False) -> dict[str, Tensor]:
@@ -44,11 +52,11 @@ def test_gradients_across_a_cut_are_difference_quotients(kind: str) -> None:
     for name, slope in found.items():
         weight, along = model.get_parameter(name), torch.randn(slope.shape, generator=source, dtype=torch.float64)
         with torch.no_grad():
-            above = _loss(model) if weight.add_(step * along) is weight else None
-            below = _loss(model) if weight.sub_(2 * step * along) is weight else None
             weight.add_(step * along)
-        assert above is not None
-        assert below is not None
+            above = _loss(model)
+            weight.sub_(2 * step * along)
+            below = _loss(model)
+            weight.add_(step * along)
         assert float((slope * along).sum()) == pytest.approx(float(above - below) / (2 * step), rel=1e-5, abs=1e-8), name
 
 
@@ -59,8 +67,8 @@ def test_the_first_segment_learns_from_what_the_second_costs(kind: str) -> None:
     with torch.no_grad():
         cache = model(FIRST, past_key_values=MemoryCache(model.config)).past_key_values.detach().memories_only()
     model.zero_grad(set_to_none=True)
-    model(SECOND, labels=SECOND, past_key_values=cache).loss.backward()
-    writing = ("gates.", "projections.", "initial.")
+    _cost(model(SECOND, past_key_values=cache).logits, SECOND).backward()
+    writing = ("to_k", "to_v", "gates.", "initial.")
     for name, slope in through.items():
         alone = model.get_parameter(name).grad
         if any(part in name for part in writing):
@@ -76,7 +84,7 @@ def test_checkpoints_change_no_gradient(kind: str, monkeypatch: pytest.MonkeyPat
     expected = _gradients(model, first=True)
     model.activation_checkpointing_enable()
     calls = []
-    model.model.layers[1].mlp.register_forward_hook(lambda *_: calls.append(1))
+    model.model.layers[1].input_layernorm.register_forward_hook(lambda *_: calls.append(1))
     found = _gradients(model, first=True)
     assert len(calls) == 4  # two segments, each run again
     assert found.keys() == expected.keys()
@@ -151,10 +159,20 @@ def test_a_memory_that_starts_shut_learns_to_open_and_then_learns() -> None:
         assert torch.equal(weight, before[name]) != weight.requires_grad, name
 
 
+COMPILED = """
+import torch
+from tests.unit.retrofit.models import opened, words
+
+model, tokens = opened(dtype=torch.float32, layers=(1,)), words(2, 9)
+with torch.no_grad():
+    expected = model(tokens, use_cache=False).logits
+    found = torch.compile(model, backend="aot_eager")(tokens, use_cache=False).logits
+print(float((found - expected).abs().max()))
+"""
+
+
 @pytest.mark.slow
 def test_a_compiled_model_says_the_same() -> None:
-    model = opened(dtype=torch.float32, layers=(1,))
-    with torch.no_grad():
-        expected = model(FIRST, use_cache=False).logits
-        torch.compiler.reset()
-        assert_near(torch.compile(model, backend="aot_eager")(FIRST, use_cache=False).logits, expected)
+    # In a process of its own, where no checker of types runs, which the compiler would have to read; and where its warnings on broken graphs are none of ours.
+    done = subprocess.run([sys.executable, "-c", COMPILED], capture_output=True, text=True, check=True)
+    assert float(done.stdout.split()[-1]) < 1e-5

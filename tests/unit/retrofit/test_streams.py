@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -31,7 +31,7 @@ def _in_parts(model: Any, tokens: Tensor, ends: list[int], cache: MemoryCache | 
     cache = MemoryCache(model.config) if cache is None else cache
     bounds = [0, *ends, tokens.shape[1]]
     with torch.no_grad():
-        logits = [model(tokens[:, a:b], past_key_values=cache).logits for a, b in itertools.pairwise(bounds) if b > a]
+        logits = [model(tokens[:, a:b], past_key_values=cache).logits for a, b in pairwise(bounds) if b > a]
     return torch.cat(logits, dim=1), cache
 
 
