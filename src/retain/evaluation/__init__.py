@@ -9,6 +9,7 @@ from .control import WritesOff as WritesOff
 from .cost import Cost as Cost
 from .cost import CostRow as CostRow
 from .cost import cost as cost
+from .figures import draw_after_cut as draw_after_cut
 from .figures import draw_page_recall as draw_page_recall
 from .figures import draw_perplexity as draw_perplexity
 from .figures import draw_recall as draw_recall
@@ -21,8 +22,13 @@ from .recall import Recall as Recall
 from .recall import RecallRow as RecallRow
 from .recall import recall as recall
 from .result import AbstractResult as AbstractResult
+from .retrofitted import AfterCut as AfterCut
 from .retrofitted import PageOutcome as PageOutcome
 from .retrofitted import PageRecall as PageRecall
 from .retrofitted import PageRow as PageRow
+from .retrofitted import Preservation as Preservation
+from .retrofitted import Stretch as Stretch
+from .retrofitted import after_cut as after_cut
 from .retrofitted import page_recall as page_recall
+from .retrofitted import preservation as preservation
 from .share import Share as Share

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -13,6 +14,7 @@ from retain.storage import write_whole
 from .perplexity import Perplexity
 from .recall import Measure, Recall, RecallRow
 from .result import MODEL
+from .retrofitted.after_cut import AfterCut
 from .retrofitted.page_recall import PageRecall, PageRow
 from .retrofitted.readings import MEMORY
 
@@ -101,6 +103,41 @@ def draw_page_recall(
     axes.set_xlabel(by or result.by or "")
     axes.set_ylabel(PAGE_SAYS[measure])
     return _finish(figure, axes, f"{result.title} (bars: 95 % Wilson intervals)", path)
+
+
+def draw_after_cut(result: AfterCut, path: Path | None = None) -> bytes:
+    """Nats a token by the place behind the cut, on a logarithmic axis: the memory as a thick line, its four controls as thin ones.
+
+    Args:
+        result: What to draw.
+        path: A file to write the figure to, whole or not at all; None writes none.
+
+    Returns:
+        The figure as PNG.
+
+    Raises:
+        ImportError: matplotlib is missing.
+        ValueError: The controls are not there.
+
+    Examples:
+        >>> from retain.evaluation import Stretch
+        >>> from retain.evaluation.retrofitted import READINGS
+        >>> stretches = tuple(Stretch(reading=name, seed=0, number=0, tokens=2, nats=(3.0, 2.0)) for name in READINGS)
+        >>> draw_after_cut(AfterCut(title="Code", edges=(0, 1, 2), stretches=stretches, about={}))[1:4]
+        b'PNG'
+    """
+    result.check()
+    figure, axes = _canvas()
+    middles = [math.sqrt((low + 1) * high) for low, high in pairwise(result.edges)]  # places count from 1 on an axis of octaves
+    for reading, (colour, marker) in _styled(MEMORY, (MEMORY, *result.controls)):
+        nats, mean = [result.at(reading, number) for number in range(len(middles))], result.mean(reading)
+        label = f"{reading}: mean {mean.value:.3f}" if mean.texts else f"{reading}: does not apply"
+        axes.plot(middles, nats, label=label, color=colour, marker=marker, **_line(reading == MEMORY))
+    axes.set_xscale("log", base=2)
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+    axes.set_xlabel("place behind the cut (tokens)")
+    axes.set_ylabel("nats a token")
+    return _finish(figure, axes, result.title, path)
 
 
 def draw_perplexity(result: Perplexity, path: Path | None = None) -> bytes:

@@ -36,6 +36,7 @@ class Told(NamedTuple):
     """What a reading made of an answer.
 
     Examples:
+        >>> import torch
         >>> Told(torch.tensor([0.1, 2.0]), torch.tensor([7, 5])).said.tolist()
         [7, 5]
     """
@@ -50,6 +51,7 @@ class Reply(NamedTuple):
     """A question, and what each reading made of its answer; None where a reading does not apply, since the page does not fit the context.
 
     Examples:
+        >>> import torch
         >>> question = Question(torch.tensor([7]), torch.tensor([5]), {"hops": 1})
         >>> Reply(0, 0, {"hops": 1}, question, {FULL: None}).told[FULL] is None
         True
