@@ -10,7 +10,13 @@ from .attach import disable_memory as disable_memory
 from .attach import memory_parameters as memory_parameters
 from .attach import writing as writing
 from .cache import MemoryCache as MemoryCache
+from .calibration import calibrate as calibrate
+from .calibration import start_recalling as start_recalling
 from .config import MemoryConfig as MemoryConfig
+from .prefix import FrozenPrefix as FrozenPrefix
+from .smollm2 import FetchError as FetchError
+from .smollm2 import default_folder as default_folder
+from .smollm2 import fetch_smollm2 as fetch_smollm2
 from .writes import AbstractWrites as AbstractWrites
 from .writes import AllTokens as AllTokens
 from .writes import NoTokens as NoTokens

@@ -15,6 +15,7 @@ from retain.core.state import MemoryState
 from retain.tasks import Page
 
 from .cache import MemoryCache
+from .prefix import FrozenPrefix, side_by_side
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,7 +48,7 @@ class Asked:
         return every.scatter_reduce(0, self.question, self.right.long(), "amin").bool()
 
 
-def read_pages(model: PreTrainedModel, pages: Sequence[Page], start: int) -> MemoryCache:
+def read_pages(model: PreTrainedModel, pages: Sequence[Page], start: int, *, prefix: FrozenPrefix | None = None) -> MemoryCache:
     """What is left in memory of pages that were read side by side, each part with an attention cache of its own.
 
     Gradients flow through all of it, if they are on.
@@ -56,6 +57,7 @@ def read_pages(model: PreTrainedModel, pages: Sequence[Page], start: int) -> Mem
         model: A model with memories.
         pages: What is read, a row each.
         start: The token that is put before each part.
+        prefix: What keeps the work of the layers below the first memory, if pages come again.
 
     Examples:
         >>> from transformers import LlamaConfig, LlamaForCausalLM
@@ -73,17 +75,23 @@ def read_pages(model: PreTrainedModel, pages: Sequence[Page], start: int) -> Mem
     cache = MemoryCache(model.config)
     for number in range(max(len(page.parts) for page in pages)):
         rows = [i for i, page in enumerate(pages) if number < len(page.parts)]
-        tokens, mask = _side_by_side([_after(start, pages[i].parts[number]) for i in rows], model)
         going = cache.memories_only()
         if len(rows) < len(pages):
             going.batch_select_indices(torch.tensor(rows))
-        model.get_decoder()(input_ids=tokens, attention_mask=mask, past_key_values=going, use_cache=True)
+        _run(model, [_after(start, pages[i].parts[number]) for i in rows], going, prefix)
         cache = _with_rows(cache, going, rows) if len(rows) < len(pages) else going
     return cache.memories_only()
 
 
 def ask(
-    model: PreTrainedModel, pages: Sequence[Page], cache: MemoryCache | None, start: int, *, of: Sequence[int] | None = None, context: bool = False
+    model: PreTrainedModel,
+    pages: Sequence[Page],
+    cache: MemoryCache | None,
+    start: int,
+    *,
+    of: Sequence[int] | None = None,
+    context: bool = False,
+    prefix: FrozenPrefix | None = None,
 ) -> Asked:
     """Ask all questions of all pages, each in a row of its own that goes on from what is in memory.
 
@@ -94,15 +102,15 @@ def ask(
         start: The token that is put before each question.
         of: For each page, the row of the cache that its questions are asked of; its own unless given. Another's is a control.
         context: Whether the page itself is read again before each question, in one piece with it.
+        prefix: See ``read_pages``.
     """
     each = [(i, question) for i, page in enumerate(pages) for question in page.questions]
     rows = [_after(start, *([pages[i].text] if context else []), question.prompt, question.answer) for i, question in each]
-    tokens, mask = _side_by_side(rows, model)
     going: MemoryCache | None = None
     if cache is not None:
         going = cache.fork()
         going.batch_select_indices(torch.tensor([i if of is None else of[i] for i, _ in each]))
-    hidden = model.get_decoder()(input_ids=tokens, attention_mask=mask, past_key_values=going, use_cache=going is not None).last_hidden_state
+    hidden, tokens = _run(model, rows, going, prefix)
     places = [(row, len(rows[row]) - len(question.answer) + i - 1) for row, (_, question) in enumerate(each) for i in range(len(question.answer))]
     row, place = torch.tensor(places, device=tokens.device).unbind(1)
     head: Any = model.get_output_embeddings()
@@ -114,11 +122,15 @@ def _after(start: int, *tokens: Tensor) -> Tensor:
     return torch.cat([torch.tensor([start]), *tokens])
 
 
-def _side_by_side(rows: Sequence[Tensor], model: PreTrainedModel) -> tuple[Tensor, Tensor]:
-    """The rows padded on the right [batch, time], and where there is a token."""
-    pad = torch.nn.utils.rnn.pad_sequence
-    tokens, mask = pad(list(rows), batch_first=True), pad([torch.ones_like(row) for row in rows], batch_first=True)
-    return tokens.to(model.device), mask.to(model.device)
+def _run(model: PreTrainedModel, rows: Sequence[Tensor], cache: MemoryCache | None, prefix: FrozenPrefix | None) -> tuple[Tensor, Tensor]:
+    """The stream behind the last layer [batch, time, dim] of rows of tokens, and the tokens [batch, time]; the cache goes on."""
+    decoder, how = model.get_decoder(), {"past_key_values": cache, "use_cache": cache is not None}
+    tokens, mask = side_by_side(rows, model.device)
+    if prefix is None:
+        return decoder(input_ids=tokens, attention_mask=mask, **how).last_hidden_state, tokens
+    hidden = prefix(rows)
+    with prefix.above():
+        return decoder(inputs_embeds=hidden, embeddings=model.get_input_embeddings()(tokens), attention_mask=mask, **how).last_hidden_state, tokens
 
 
 def _with_rows(cache: MemoryCache, going: MemoryCache, rows: Sequence[int]) -> MemoryCache:

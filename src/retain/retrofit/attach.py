@@ -23,8 +23,8 @@ Model = TypeVar("Model", bound=nn.Module)
 class _Session:
     """What a decoder with memories is told from outside: its configuration, and what holds for the time being."""
 
-    def __init__(self, config: MemoryConfig, count: int, trainable: tuple[str, ...]) -> None:
-        self.config, self.count, self.trainable = config, count, trainable
+    def __init__(self, config: MemoryConfig, places: tuple[int, ...], trainable: tuple[str, ...]) -> None:
+        self.config, self.places, self.trainable = config, places, trainable
         self.off = 0
         self.writes: AbstractWrites = config.writes
         self.watcher: Watcher | None = None
@@ -55,11 +55,13 @@ class _Decoder:
         inputs_embeds: Tensor | None = None,
         use_cache: bool | None = None,
         write_mask: Tensor | None = None,
+        embeddings: Tensor | None = None,
         **kwargs: Any,
     ) -> Any:
         base: Any = super()
         plain = {"attention_mask": attention_mask, "position_ids": position_ids, "use_cache": use_cache, **kwargs}
         session = self.session
+        count = len(session.places)
         if session.off:
             return base.forward(input_ids, past_key_values=past_key_values, inputs_embeds=inputs_embeds, **plain)
         given = input_ids if inputs_embeds is None else inputs_embeds
@@ -73,20 +75,19 @@ class _Decoder:
         if past_key_values is None and (self.config.use_cache if use_cache is None else use_cache):
             past_key_values = MemoryCache(self.config)
         before = past_key_values.memories if past_key_values is not None else ()
-        if before and (len(before) != session.count or before[0].batch != given.shape[0]):
+        if before and (len(before) != count or before[0].batch != given.shape[0]):
             raise ValueError(
-                f"the cache has {len(before)} memories of {before[0].batch} rows, the model {session.count} and the input {given.shape[0]} rows. Cure: a cache of "
+                f"the cache has {len(before)} memories of {before[0].batch} rows, the model {count} and the input {given.shape[0]} rows. Cure: a cache of "
                 "this model; choose rows with cache.batch_select_indices, or repeat them with cache.batch_repeat_interleave."
             )
-        embeddings = None
-        if session.config.values == "embedding":
+        if session.config.values == "embedding" and embeddings is None:
             inputs_embeds = embeddings = self.embed_tokens(input_ids) if inputs_embeds is None else inputs_embeds  # pyright: ignore[reportAttributeAccessIssue]
         mask = _mask(attention_mask, given)
         writes = session.writes.mask(input_ids, given)
         if write_mask is not None:
             writes = write_mask.bool() if writes is None else writes & write_mask.bool()
-        reading = Reading(before or (None,) * session.count, mask, writes, embeddings, session.watcher)
-        tokens = input_ids if embeddings is None else None
+        reading = Reading(before or (None,) * count, mask, writes, embeddings, session.watcher)
+        tokens = input_ids if inputs_embeds is None else None
         out = base.forward(tokens, past_key_values=past_key_values, inputs_embeds=inputs_embeds, reading=reading, **plain)
         if past_key_values is not None:
             past_key_values.memories = reading.states()
@@ -156,7 +157,7 @@ def attach(model: PreTrainedModel, config: MemoryConfig | None = None) -> PreTra
         attention: Any = attentions[place]
         attention.memory = branch.to(next(attention.parameters()).device)
         attention.__class__ = _beside(attention.__class__, _Attention)
-    decoder.session = _Session(config, len(places), trainable)
+    decoder.session = _Session(config, places, trainable)
     decoder.__class__ = _beside(decoder.__class__, _Decoder)
     model.__class__ = _beside(model.__class__, _CausalLM)
     return model
@@ -229,10 +230,27 @@ def session_of(model: nn.Module) -> _Session:
     Raises:
         ValueError: It has no memories.
     """
+    session = decoder_of(model).session
+    assert isinstance(session, _Session)
+    return session
+
+
+def decoder_of(model: nn.Module) -> nn.Module:
+    """The decoder of a model with memories, wrapped or not.
+
+    Raises:
+        ValueError: It has none.
+    """
     for module in model.modules():
         if isinstance(module, _Decoder):
-            return module.session
+            assert isinstance(module, nn.Module)
+            return module
     raise ValueError("the model has no memories. Cure: attach(model, MemoryConfig(...)), or load(model, folder).")
+
+
+def attentions_of(model: nn.Module) -> dict[str, nn.Module]:
+    """The attentions beside which there are memories, by their names in the decoder, from the first layer to the last."""
+    return {name: module for name, module in decoder_of(model).named_modules() if isinstance(getattr(module, "memory", None), MemoryBranch)}
 
 
 @cache

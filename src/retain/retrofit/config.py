@@ -25,7 +25,7 @@ class MemoryConfig:
         values: What the memory is asked to hold: ``"hidden"``, the layer's input; or ``"embedding"``, the embedding of the token, at one length for all
             tokens. The latter is not plain MAG: it hands the branch the first layer's input, too.
         features: What queries, keys and gates are made of: ``"plain"``, the layer's input; or ``"centred"``, that less its mean, in units of its spread, and
-            zero where it is beyond all measure, as the first token's is; see ``calibrate``.
+            zero for attention sinks, as the first token is one; see ``calibrate``.
         refine: Rank of $R$; 0 for none.
         strength: Where $a$ starts.
         writes: Which tokens are written.

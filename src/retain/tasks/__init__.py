@@ -19,11 +19,15 @@ from .needle import Needle as Needle
 from .pages import HELD_OUT_FORMATS as HELD_OUT_FORMATS
 from .pages import TRAINED_FORMATS as TRAINED_FORMATS
 from .pages import AbstractPages as AbstractPages
+from .pages import CodePages as CodePages
+from .pages import Continued as Continued
 from .pages import Followed as Followed
 from .pages import Format as Format
+from .pages import HashHopPages as HashHopPages
 from .pages import Page as Page
 from .pages import Pairs as Pairs
 from .pages import Question as Question
+from .pages import TracingPages as TracingPages
 from .recall import MQAR as MQAR
 from .recall import ForgettingMQAR as ForgettingMQAR
 from .state_tracking import S3 as S3

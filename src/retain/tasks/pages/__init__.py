@@ -1,6 +1,9 @@
 """Pages: text that is read, then lost from sight, then asked about, so that memory alone can answer."""
 
+from .code_pages import CodePages as CodePages
+from .continued import Continued as Continued
 from .followed import Followed as Followed
+from .hash_hop_pages import HashHopPages as HashHopPages
 from .page import AbstractPages as AbstractPages
 from .page import Page as Page
 from .page import Question as Question
@@ -8,3 +11,4 @@ from .pairs import HELD_OUT_FORMATS as HELD_OUT_FORMATS
 from .pairs import TRAINED_FORMATS as TRAINED_FORMATS
 from .pairs import Format as Format
 from .pairs import Pairs as Pairs
+from .tracing_pages import TracingPages as TracingPages

@@ -5,19 +5,33 @@ import random
 import pytest
 import torch
 
-from retain.tasks import AbstractPages, Followed, Page, Pairs, Question
+from retain.tasks import AbstractPages, CodePages, Continued, Corpus, Followed, HashHopPages, Page, Pairs, Question, TracingPages
 from tests.unit.tasks.asking import BOOK, PAIRS
 from tests.unit.tasks.pages.reading import fingerprint
 
+BODY = "import json\nLIMIT = 20\n\n\ndef load(text):\n    return json.loads(text[:LIMIT])\n"
+CODE = Corpus({f"{n}.py": BODY.replace("LIMIT", f"LIMIT{n}").encode() for n in range(20)})
 PAGES: dict[str, AbstractPages] = {
     "pairs": Pairs(facts=(3, 30), asked=2),
     "pairs, byte pairs": Pairs(facts=(3, 30), asked=2, codec=PAIRS),
     "followed": Followed(pages=Pairs(facts=4), haystack=BOOK, length=(10, 200), part=50),
+    "hash hop": HashHopPages(hops=2, letters=4, chains=(4, 20), asked=2),
+    "hash hop thinking, byte pairs": HashHopPages(hops=3, letters=4, chains=5, thought=True, codec=PAIRS),
+    "tracing": TracingPages(hops=2, reassigned=1, length=400, asked=2),
+    "tracing python, byte pairs": TracingPages(hops=2, arithmetic=True, syntax="python", length=300, codec=PAIRS),
+    "code": CodePages(corpus=CODE, length=40, context=20, asked=2),
+    "continued, byte pairs": Continued(book=BOOK, length=100, part=30, scored=20, codec=PAIRS),
 }
 PINNED = {
     "pairs": "3e9a35ad381b3091",
     "pairs, byte pairs": "20d2e13b98d880f4",
     "followed": "16264734a8a59694",
+    "hash hop": "087e6b595d43d83e",
+    "hash hop thinking, byte pairs": "5c297804bbcc9ade",
+    "tracing": "07faffb4cb61da52",
+    "tracing python, byte pairs": "1cb4b3b844cd321d",
+    "code": "2da4dc4c1ef32407",
+    "continued, byte pairs": "b2eaaeea97520793",
 }
 QUESTION = Question(torch.tensor([1]), torch.tensor([2]), {})
 
