@@ -14,9 +14,9 @@ from retain.storage import write_whole
 from .perplexity import Perplexity
 from .recall import Measure, Recall, RecallRow
 from .result import MODEL
-from .retrofitted.after_cut import AfterCut
-from .retrofitted.page_recall import PageRecall, PageRow
-from .retrofitted.readings import MEMORY
+from .retrofit.after_cut import AfterCut
+from .retrofit.page_recall import PageRecall, PageRow
+from .retrofit.readings import MEMORY
 
 QUIET = "#777777"
 STYLES = (("#c8553d", "s"), ("#6b7a3a", "^"), ("#8a5a9e", "v"), ("#b8860b", "D"), ("#3b8686", "P"))
@@ -89,7 +89,7 @@ def draw_page_recall(
 
     Examples:
         >>> from retain.evaluation import PageOutcome, Share
-        >>> from retain.evaluation.retrofitted import READINGS
+        >>> from retain.evaluation.retrofit import READINGS
         >>> rest = {"seed": 0, "number": 0, "facts": {"hops": 2}, "tokens": Share(1, 2), "characters": Share(0, 0)}
         >>> result = PageRecall(title="Hops", outcomes=tuple(PageOutcome(reading=name, **rest) for name in READINGS), by="hops", about={})
         >>> draw_page_recall(result)[1:4]
@@ -121,7 +121,7 @@ def draw_after_cut(result: AfterCut, path: Path | None = None) -> bytes:
 
     Examples:
         >>> from retain.evaluation import Stretch
-        >>> from retain.evaluation.retrofitted import READINGS
+        >>> from retain.evaluation.retrofit import READINGS
         >>> stretches = tuple(Stretch(reading=name, seed=0, number=0, tokens=2, nats=(3.0, 2.0)) for name in READINGS)
         >>> draw_after_cut(AfterCut(title="Code", edges=(0, 1, 2), stretches=stretches, about={}))[1:4]
         b'PNG'

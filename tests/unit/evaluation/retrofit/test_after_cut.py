@@ -15,10 +15,10 @@ import torch.nn.functional as F
 
 from retain.evaluation import AfterCut, Stretch, after_cut, draw_after_cut
 from retain.evaluation import figures as drawing
-from retain.evaluation.retrofitted import CONTROLS, READINGS
-from retain.evaluation.retrofitted.readings import CUT, FULL, MEMORY
+from retain.evaluation.retrofit import CONTROLS, READINGS
+from retain.evaluation.retrofit.readings import CUT, FULL, MEMORY
 from retain.tasks import Page, Question
-from tests.unit.evaluation.retrofitted.small import START, Digits, read, scores, small
+from tests.unit.evaluation.retrofit.small import START, Digits, read, scores, small
 
 NOTHING = torch.zeros(0, dtype=torch.long)
 COSTS = {FULL: 1.0, CUT: 3.0, MEMORY: 2.0, "writes off": 3.0, "memory of another document": 3.5}

@@ -10,11 +10,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from retain.evaluation.retrofitted import readings
-from retain.evaluation.retrofitted.readings import CUT, FOREIGN, FULL, MEMORY, OFF, Reply, replies
+from retain.evaluation.retrofit import readings
+from retain.evaluation.retrofit.readings import CUT, FOREIGN, FULL, MEMORY, OFF, Reply, replies
 from retain.retrofit import MemoryCache, NoTokens, detach, disable_memory, writing
 from retain.tasks import AbstractPages, Page, Pairs, Question
-from tests.unit.evaluation.retrofitted.small import START, Digits, read, scores, small
+from tests.unit.evaluation.retrofit.small import START, Digits, read, scores, small
 
 NOTHING = torch.zeros(0, dtype=torch.long)
 

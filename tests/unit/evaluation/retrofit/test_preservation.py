@@ -13,7 +13,7 @@ from torch import Tensor
 
 from retain.evaluation import Preservation, preservation
 from retain.retrofit import branches_of, detach, disable_memory
-from tests.unit.evaluation.retrofitted.small import START, Digits, after, read, small
+from tests.unit.evaluation.retrofit.small import START, Digits, after, read, small
 
 TEXTS = torch.randint(20, (3, 8), generator=torch.Generator().manual_seed(7))
 FOUND = Preservation(

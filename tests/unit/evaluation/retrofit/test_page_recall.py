@@ -12,12 +12,12 @@ import torch
 
 from retain.evaluation import PageOutcome, PageRecall, Share, draw_page_recall, page_recall
 from retain.evaluation import figures as drawing
-from retain.evaluation.retrofitted import CONTROLS, READINGS, readings
-from retain.evaluation.retrofitted.readings import FULL, MEMORY, replies
+from retain.evaluation.retrofit import CONTROLS, READINGS, readings
+from retain.evaluation.retrofit.readings import FULL, MEMORY, replies
 from retain.retrofit import AllTokens, Asked, branches_of
 from retain.retrofit.attach import session_of
 from retain.tasks import Page, Question
-from tests.unit.evaluation.retrofitted.small import START, Digits, small
+from tests.unit.evaluation.retrofit.small import START, Digits, small
 
 
 class Spelt:
