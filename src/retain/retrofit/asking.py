@@ -78,7 +78,7 @@ def read_pages(model: PreTrainedModel, pages: Sequence[Page], start: int, *, pre
         going = cache.memories_only()
         if len(rows) < len(pages):
             going.batch_select_indices(torch.tensor(rows))
-        _run(model, [_after(start, pages[i].parts[number]) for i in rows], going, prefix)
+        run_rows(model, [_after(start, pages[i].parts[number]) for i in rows], going, prefix)
         cache = _with_rows(cache, going, rows) if len(rows) < len(pages) else going
     return cache.memories_only()
 
@@ -110,7 +110,7 @@ def ask(
     if cache is not None:
         going = cache.fork()
         going.batch_select_indices(torch.tensor([i if of is None else of[i] for i, _ in each]))
-    hidden, tokens = _run(model, rows, going, prefix)
+    hidden, tokens = run_rows(model, rows, going, prefix)
     places = [(row, len(rows[row]) - len(question.answer) + i - 1) for row, (_, question) in enumerate(each) for i in range(len(question.answer))]
     row, place = torch.tensor(places, device=tokens.device).unbind(1)
     head: Any = model.get_output_embeddings()
@@ -122,7 +122,7 @@ def _after(start: int, *tokens: Tensor) -> Tensor:
     return torch.cat([torch.tensor([start]), *tokens])
 
 
-def _run(model: PreTrainedModel, rows: Sequence[Tensor], cache: MemoryCache | None, prefix: FrozenPrefix | None) -> tuple[Tensor, Tensor]:
+def run_rows(model: PreTrainedModel, rows: Sequence[Tensor], cache: MemoryCache | None, prefix: FrozenPrefix | None) -> tuple[Tensor, Tensor]:
     """The stream behind the last layer [batch, time, dim] of rows of tokens, and the tokens [batch, time]; the cache goes on."""
     decoder, how = model.get_decoder(), {"past_key_values": cache, "use_cache": cache is not None}
     tokens, mask = side_by_side(rows, model.device)

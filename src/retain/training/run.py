@@ -9,7 +9,6 @@ from typing import Any, Generic, Literal, TypeVar
 
 from retain.tasks import AbstractPages, AbstractTask
 
-
 T = TypeVar("T", AbstractTask, AbstractPages, covariant=True)
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import nullcontext
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager, nullcontext
 from typing import NamedTuple
 
 import torch
@@ -12,16 +12,18 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from retain.retrofit import FrozenPrefix, MemoryCache, ask, disable_memory, read_pages
+from retain.retrofit.asking import run_rows
+from retain.retrofit.attach import session_of
 from retain.tasks import Page
 
 
 class Graded(NamedTuple):
     """What came of some pages, as sums, so that parts and processes add up."""
 
-    loss: Tensor  # summed over the tokens of answers
+    loss: Tensor  # over the tokens of answers
     exact: Tensor  # answers that greedy decoding would give
-    divergence: Tensor  # from the base, summed over the tokens of ordinary text
-    cost: Tensor  # the openness of the memories' learning gates, summed over the tokens of pages
+    divergence: Tensor  # from the base, over the tokens of ordinary text
+    cost: Tensor  # the openness of the memories' learning gates, over pages
 
 
 class PageObjective(nn.Module):
@@ -31,22 +33,53 @@ class PageObjective(nn.Module):
         model: The model.
         start: The token that is put before each stretch that is read with a fresh attention cache.
         prefix: What keeps the work of the frozen layers, if pages come again.
+        margin: See ``NeuralMemory.write_cost``; None leaves the cost out.
     """
 
-    def __init__(self, model: PreTrainedModel, start: int, prefix: FrozenPrefix | None) -> None:
+    def __init__(self, model: PreTrainedModel, start: int, prefix: FrozenPrefix | None, margin: float | None) -> None:
         super().__init__()
-        self.model, self.start, self.prefix = model, start, prefix
+        self.model, self.start, self.prefix, self.margin = model, start, prefix, margin
 
     def forward(self, pages: Sequence[Page], ordinary: Tensor | None) -> Graded:
         """Read pages, forget what was attended to, and ask; then read ordinary text [rows, time], each row with the memory of some page."""
-        cache = read_pages(self.model, pages, self.start, prefix=self.prefix)
+        with nullcontext() if self.margin is None else _openness(self.model) as seen:
+            cache = read_pages(self.model, pages, self.start, prefix=self.prefix)
         asked = ask(self.model, pages, cache, self.start, prefix=self.prefix)
-        divergence = asked.loss.new_zeros(()) if ordinary is None else self._divergence(ordinary, cache)
-        return Graded(asked.loss.sum(), asked.exact.sum(), divergence, asked.loss.new_zeros(()))
+        none = asked.loss.new_zeros(())
+        divergence = none if ordinary is None else self._divergence(ordinary, cache)
+        return Graded(asked.loss.sum(), asked.exact.sum(), divergence, none if seen is None else torch.stack(seen).mean() * len(pages))
 
     def _divergence(self, ordinary: Tensor, cache: MemoryCache) -> Tensor:
         full = cache.fork()
         full.batch_select_indices(torch.arange(len(ordinary)) % cache.rows)
-        rows = [torch.cat([ordinary.new_tensor([self.start]), row]) for row in ordinary]
-        said, meant = self._scores(rows, full), self._scores(rows, None)
+        rows = [torch.cat([row.new_tensor([self.start]), row]) for row in ordinary]
+        said = self._scores(rows, full)
+        with torch.no_grad(), disable_memory(self.model):
+            meant = self._scores(rows, None)
         return F.kl_div(said, meant, log_target=True, reduction="sum")
+
+    def _scores(self, rows: Sequence[Tensor], cache: MemoryCache | None) -> Tensor:
+        hidden, _ = run_rows(self.model, rows, cache, self.prefix)
+        head = self.model.get_output_embeddings()
+        assert isinstance(head, nn.Module)
+        return F.log_softmax(head(hidden).float(), dim=-1)
+
+
+class _Openness:
+    """Keeps how open the learning gates of memories stood, with the graph."""
+
+    def __init__(self) -> None:
+        self.seen: list[Tensor] = []
+
+    def see(self, number: int, gate: Tensor, openness: Tensor, surprise: Tensor, said: Tensor) -> None:
+        self.seen.append(openness.mean())
+
+
+@contextmanager
+def _openness(model: nn.Module) -> Generator[list[Tensor]]:
+    session, watcher = session_of(model), _Openness()
+    kept, session.watcher = session.watcher, watcher
+    try:
+        yield watcher.seen
+    finally:
+        session.watcher = kept

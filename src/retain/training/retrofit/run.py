@@ -105,7 +105,9 @@ class PageReading(Reading):
     def __post_init__(self) -> None:
         super().__post_init__()
         if (self.asked is not None and self.asked < 1) or (self.pool is not None and self.pool < self.rows):
-            raise ValueError(f"PageReading needs asked of 1 at least and pool of rows={self.rows} at least, or None; got {self.asked} and {self.pool}.")
+            raise ValueError(
+                f"PageReading needs asked of 1 at least and pool of rows={self.rows} at least, or None; got {self.asked} and {self.pool}."
+            )
         if self.segment is not None:
             raise ValueError("pages say themselves where they are cut, so PageReading.segment is None. Cure: pages in parts.")
 
