@@ -217,7 +217,8 @@ def page_recall(
         title: Of the table; the name of the pages unless given.
 
     Raises:
-        ValueError: The model has no memories, there are not two pages, a number is out of range, or the pages do not fit the model.
+        ValueError: The model has no memories, there are not two pages, a number is out of range, the pages do not fit the model, or
+            their questions lack the fact.
 
     Examples:
         >>> from transformers import LlamaConfig, LlamaForCausalLM
@@ -229,6 +230,10 @@ def page_recall(
         >>> result.overall("base, full context").exact.asked, [row.group for row in result.rows()[::5]]
         (8, ['0', '1', '2'])
     """
+    first = pages.page(seeds[0]) if seeds else None
+    if by is not None and first is not None and any(by not in {**first.facts, **question.facts} for question in first.questions):
+        known = {**first.facts, **first.questions[0].facts}
+        raise ValueError(f"questions of {type(pages).__name__} have no fact {by!r}; they have {', '.join(known) or 'none'}.")
     found = replies(model, pages, seeds, start=start, batch=batch, full_context=full_context, progress=progress)
     outcomes = tuple(_outcome(reply, name, codec) for name in READINGS for reply in found)
     own = next((fact for fact in USUAL_FACTS if all(fact in reply.facts for reply in found)), None)

@@ -54,6 +54,18 @@ def exam(name: str, codec: Codec, *, held_out: bool = True) -> AbstractPages:
     return EXAMS[name](codec, held_out)
 
 
+@cache
+def english(held_out: bool) -> Book:
+    """The English of ``Corpus.documentation()`` that is held out, or the rest to train on.
+
+    Examples:
+        >>> train, test = english(False), english(True)
+        >>> set(train.names) & set(test.names), len(train) > 5 * len(test)
+        (set(), True)
+    """
+    return Corpus.documentation().split()[held_out].book()
+
+
 def _pairs(facts: int, formats: tuple[Format, ...] = TRAINED_FORMATS) -> Builder:
     def build(codec: Codec, held_out: bool) -> Pairs:
         here = TRAINED_FORMATS if not held_out else formats
@@ -64,7 +76,7 @@ def _pairs(facts: int, formats: tuple[Format, ...] = TRAINED_FORMATS) -> Builder
 
 def _followed(length: int) -> Builder:
     def build(codec: Codec, held_out: bool) -> Followed:
-        return Followed(pages=_pairs(31)(codec, held_out), haystack=_english(held_out), length=length, part=PART, codec=codec)
+        return Followed(pages=_pairs(31)(codec, held_out), haystack=english(held_out), length=length, part=PART, codec=codec)
 
     return build
 
@@ -79,7 +91,7 @@ def _tracing(hops: int) -> Builder:
 
 
 def _needle(length: int) -> Builder:
-    return lambda codec, held_out: NeedlePages(needle=Needle(length=length, haystack=_english(held_out), codec=codec), part=PART)
+    return lambda codec, held_out: NeedlePages(needle=Needle(length=length, haystack=english(held_out), codec=codec), part=PART)
 
 
 def _code(codec: Codec, held_out: bool) -> CodePages:
@@ -87,16 +99,11 @@ def _code(codec: Codec, held_out: bool) -> CodePages:
 
 
 def _text(codec: Codec, held_out: bool) -> Continued:
-    return Continued(book=_english(held_out), length=4 * PART, part=PART, scored=PART, codec=codec)
+    return Continued(book=english(held_out), length=4 * PART, part=PART, scored=PART, codec=codec)
 
 
 def _text_code(codec: Codec, held_out: bool) -> Continued:
     return Continued(book=_packages()[held_out].book(), length=4 * PART, part=PART, scored=PART, codec=codec)
-
-
-@cache
-def _english(held_out: bool) -> Book:
-    return Corpus.documentation().split()[held_out].book()
 
 
 @cache

@@ -170,6 +170,8 @@ def test_facts_and_readings_that_are_not_there_are_named() -> None:
         found().markdown(by="hops")
     with pytest.raises(ValueError, match="no reading 'model'"):
         found().overall("model")
+    with pytest.raises(ValueError, match="questions of Digits have no fact 'hops'; they have length, distance, place"):
+        page_recall(small(), Digits(), range(2), start=START, by="hops")
 
 
 def test_the_figure_is_written_with_the_memory_as_its_thick_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
