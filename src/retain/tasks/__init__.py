@@ -16,6 +16,7 @@ from .haystack import Repeated as Repeated
 from .language import LanguageModelling as LanguageModelling
 from .needle import Distractors as Distractors
 from .needle import Needle as Needle
+from .pages import EXAMS as EXAMS
 from .pages import HELD_OUT_FORMATS as HELD_OUT_FORMATS
 from .pages import TRAINED_FORMATS as TRAINED_FORMATS
 from .pages import AbstractPages as AbstractPages
@@ -24,10 +25,12 @@ from .pages import Continued as Continued
 from .pages import Followed as Followed
 from .pages import Format as Format
 from .pages import HashHopPages as HashHopPages
+from .pages import NeedlePages as NeedlePages
 from .pages import Page as Page
 from .pages import Pairs as Pairs
 from .pages import Question as Question
 from .pages import TracingPages as TracingPages
+from .pages import exam as exam
 from .recall import MQAR as MQAR
 from .recall import ForgettingMQAR as ForgettingMQAR
 from .state_tracking import S3 as S3

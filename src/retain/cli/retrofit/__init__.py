@@ -3,6 +3,7 @@
 from retain.cli.group import group
 
 COMMANDS = {
+    "eval": "Let a model with memories read pages, and ask it about them behind a cut, beside four controls.",
     "fetch-smollm2": "Fetch SmolLM2-135M-Instruct, a small language model to try things on.",
 }
 

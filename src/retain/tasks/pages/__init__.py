@@ -2,8 +2,11 @@
 
 from .code_pages import CodePages as CodePages
 from .continued import Continued as Continued
+from .exams import EXAMS as EXAMS
+from .exams import exam as exam
 from .followed import Followed as Followed
 from .hash_hop_pages import HashHopPages as HashHopPages
+from .needle_pages import NeedlePages as NeedlePages
 from .page import AbstractPages as AbstractPages
 from .page import Page as Page
 from .page import Question as Question
