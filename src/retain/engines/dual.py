@@ -197,7 +197,7 @@ class _Work:
         """What ``_passage`` does, if each tile is one step."""
         first, there = tiles.start, min(tokens.time, cells - tiles.start * self.layout.tile)
         moved = [moves_anchor(self.rule, self.state, self.layout, tile) for tile in tiles]
-        cut = cut_rows if self.backprop == "segment" else lambda rows, states: states
+        cut = cut_rows if self.backprop == "segment" else None
         y, losses, states, factors = step_by_step(self.rule, states, tokens, there, moved.__getitem__, cut)
         if first + len(tiles) == self.layout.tiles:
             last.append(factors)

@@ -30,7 +30,7 @@ def step_by_step(
     tokens: Tokens,
     cells: int,
     moved: Callable[[int], Tensor],
-    cut: Callable[[Tensor, list[Params]], list[Params]],
+    cut: Callable[[Tensor, list[Params]], list[Params]] | None,
 ) -> tuple[Tensor, Tensor, list[Params], Factors]:
     """Some steps, one after the other: all tokens of a step read what the step before it left behind, but for the last one where reads come after.
 
@@ -40,7 +40,7 @@ def step_by_step(
         tokens: Those of whole steps, the last of which may be dead.
         cells: How many of them are there.
         moved: Of each step, counted from 0, which rows [batch] take it.
-        cut: Is handed the rows that took a step and the states behind it.
+        cut: Is handed the rows that took a step and the states behind it, which the last token of the step reads uncut; None leaves them.
 
     Returns:
         Outputs [N, cells, value], losses [N, cells], the states behind the last step, and its factors.
@@ -69,8 +69,13 @@ def step_by_step(
             new = _stepped(rule, states, update, step, None if written is None else written[:, i])
             if rule.anchor.transition == "gated":
                 new[0] = part_way(states[0], new[0], step.transition)
-            states = cut(rows, pick_rows(rows, new, states))
+            states = pick_rows(rows, new, states)
             point = rule.retention.expose(states[0], lead=1)
+            if cut is not None:
+                read = min(start + size, cells)
+                outputs.append(rule.structure.read(Plain(point), q[:, until:read]))
+                states = cut(rows, states)
+                point = rule.retention.expose(states[0], lead=1)
     if read < cells:
         outputs.append(rule.structure.read(Plain(point), q[:, read:cells]))
     return torch.cat(outputs, dim=1), torch.cat(losses, dim=1), states, factors

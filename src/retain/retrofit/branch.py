@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from retain.layers import PatientMemory
 from retain.layers.described import memory_from
 
 from .config import MemoryConfig
@@ -29,7 +30,7 @@ class MemoryBranch(nn.Module):
     def __init__(self, dim: int, config: MemoryConfig, number: int) -> None:
         super().__init__()
         self.number, self.values = number, config.values
-        self.memory = memory_from(config.memory, dim)
+        self.memory = memory_from(config.memory, dim, PatientMemory)
         self.strength = nn.Parameter(torch.tensor(float(config.strength)))
         self.to_gate = nn.Linear(dim, 1)
         nn.init.zeros_(self.to_gate.weight)
