@@ -8,7 +8,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from typing_extensions import Unpack
 
+from retain.core.shapes import Stream
 from retain.core.state import MemoryState
 from retain.core.tokens import Tokens
 from retain.core.trees import each
@@ -16,7 +18,7 @@ from retain.engines import answered
 from retain.numerics.ragged import gather, join, trim
 
 from .neural_memory import NeuralMemory
-from .rows import Given
+from .rows import Given, check_batch, check_stream
 
 
 class PatientMemory(NeuralMemory):
@@ -52,6 +54,28 @@ class PatientMemory(NeuralMemory):
         if not self.waits:
             return state
         return replace(state, buffers=self._tails(batch), waiting={"keys": self.gates.weight.new_zeros(batch, 0, self.dim)})
+
+    def forward(self, x: Stream, state: MemoryState | None = None, **asked: Any) -> tuple[Tensor, MemoryState, Unpack[tuple[Any, ...]]]:
+        store = asked.get("store")
+        if state is None or not self.waits or any(value is not None for name, value in asked.items() if name != "store"):
+            return super().forward(x, state, **asked)
+        places = state.waiting["keys"].shape[1] if "keys" in state.waiting else self.rule.step_every
+        if places + x.shape[1] >= self.rule.step_every or not bool((state.clock == state.clock[0]).all()):
+            return super().forward(x, state, **asked)
+        return self._glance(x, state, store if isinstance(store, tuple) else (x, x) if store is None else (store, store))
+
+    def _glance(self, x: Tensor, state: MemoryState, store: tuple[Tensor, Tensor]) -> tuple[Tensor, MemoryState]:
+        """What ``forward`` says of tokens none of which completes a step, in rows that stand at one place: nearly nothing, and with as little ado."""
+        check_stream(x, self.dim)
+        check_batch(state.batch, x.shape[0])
+        view = self.projections.view(x)
+        q, tail = self.projections.queries(view, state.buffers.get("asked"), None)
+        weights = self.rule.retention.read(state.accumulator, state.anchor)
+        y = answered(self.rule, weights, q.to(next(iter(weights.values())).dtype))
+        new, old = _waiting_of(Given(x, *store, state.clock, None, None)), state.waiting
+        waiting = {name: torch.cat([_of(old, name, new), _of(new, name, old)], dim=1) for name in {**old, **new}}
+        buffers = state.buffers if tail is None else {**state.buffers, "asked": tail}
+        return self.output(y, view), replace(state, clock=state.clock + x.shape[1], buffers=buffers, waiting=waiting)
 
     def settle(self, state: MemoryState) -> MemoryState:
         counts = state.clock % self.rule.step_every

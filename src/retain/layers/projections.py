@@ -155,8 +155,8 @@ class ProjectionMap(nn.Module):
             parts = joined.split([part.shape[-1] for part in parts], dim=-1)
         return self._queries(parts[0]), *self._associations(parts[1], parts[2]), tail
 
-    def queries(self, view: Tensor, tail: Tensor | None, lengths: Tensor) -> tuple[Tensor, Tensor | None]:
-        """The queries alone, and the tail of their part of the convolution."""
+    def queries(self, view: Tensor, tail: Tensor | None, lengths: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """The queries alone, and the tail of their part of the convolution; of all tokens if ``lengths`` is None."""
         q = self.to_q(view)
         if self.conv is not None:
             q, tail = self.conv(q, tail, lengths)

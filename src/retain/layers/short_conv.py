@@ -37,10 +37,10 @@ class ShortConv(nn.Module):
         with torch.no_grad():
             self.weight[0] = 1.0
 
-    def forward(self, x: Tensor, tail: Tensor | None, lengths: Tensor, first: int = 0) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor, tail: Tensor | None, lengths: Tensor | None, first: int = 0) -> tuple[Tensor, Tensor]:
         """The convolved tokens [batch, time, channels] and the last ``width - 1`` inputs of each row's first ``lengths[b]`` tokens.
 
-        The channels may be some only, from number ``first`` on.
+        Without lengths all tokens are there. The channels may be some only, from number ``first`` on.
         """
         time, past = x.shape[1], self.width - 1
         if tail is None:
@@ -57,4 +57,4 @@ class ShortConv(nn.Module):
             y = seen[:, past:] * weight[0]
             for j in range(1, self.width):
                 y.addcmul_(seen[:, past - j : past - j + time], weight[j])
-        return y, trim(seen, lengths, past)
+        return y, seen[:, time:] if lengths is None else trim(seen, lengths, past)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -47,11 +48,7 @@ class MemoryBranch(nn.Module):
             reading: The call.
         """
         half = attended.dtype in (torch.bfloat16, torch.float16)
-        with (
-            torch.autocast(x.device.type, attended.dtype, enabled=half)
-            if half
-            else torch.autocast(x.device.type, enabled=torch.is_autocast_enabled(x.device.type))
-        ):
+        with torch.autocast(x.device.type, attended.dtype) if half else nullcontext():
             said, gate = self._said(x, reading)
         said, gate = said.to(attended.dtype), gate.to(attended.dtype)
         return attended + gate * (said - attended)
