@@ -51,7 +51,7 @@ class MemoryBranch(nn.Module):
         with torch.autocast(x.device.type, attended.dtype) if half else nullcontext():
             said, gate = self._said(x, reading)
         said, gate = said.to(attended.dtype), gate.to(attended.dtype)
-        return attended + gate * (said - attended)
+        return torch.lerp(attended, said, gate)
 
     def _said(self, x: Tensor, reading: Reading) -> tuple[Tensor, Tensor]:
         own = self.to_gate.weight.dtype
