@@ -25,7 +25,11 @@ PLACE = "RETAIN_SMOLLM2"
 CALL, READ, SPAN = 2048, 512, 64  # tokens of the long call; before single tokens; single tokens, which make a whole step
 STREAM, PIECE = 102_400, 1024
 STRENGTH = 0.5  # gates stand open: the answers of the memories go into the stream
-SLOWER, SLOWEST, MORE_MEMORY = 1.4, 0.8, 1.1  # time of the long call, at most; speed of single tokens, at least; resident memory along the stream, at most
+SLOWER, SLOWEST, MORE_MEMORY = (
+    1.4,
+    0.8,
+    1.1,
+)  # time of the long call, at most; speed of single tokens, at least; resident memory along the stream, at most
 
 
 def model_folder() -> Path:

@@ -49,9 +49,9 @@ class MemoryState:
         beside: Weights of another memory, as they stood before the step under way; only if the rule adds them where gradients are taken.
         recent: What engines remember of the last tokens, by name: as ``q`` the ``context``, only if the structure lets tokens see each other; and what
             those to come will write again, each [batch, window - 1, ...], only if the bias has a window, and from the first call on.
-        buffers: What a layer remembers beside its memory (convolution tails, gates of an unfinished step), each [batch, ...].
-        waiting: What a layer was given of an unfinished step and has not looked at yet, each [batch, places, ...]: that of each row from the left, zero
-            behind it, and as many places as the fullest row needs.
+        buffers: What a layer remembers beside its memory (convolution tails, gates of an unfinished step), each [batch, ...]; under names that begin with
+            ``waiting_`` what it was given of an unfinished step and has not looked at yet [batch, places, ...], that of each row from the left, zero behind
+            it, with as many places as the fullest row needs.
 
     Examples:
         >>> import torch
@@ -70,7 +70,6 @@ class MemoryState:
     beside: Params | None = None
     recent: Mapping[str, Tensor] = field(default_factory=dict)
     buffers: Mapping[str, Tensor] = field(default_factory=dict)
-    waiting: Mapping[str, Tensor] = field(default_factory=dict)
 
     @classmethod
     def start(cls, rule: MemoryRule, initial: Params, batch: int) -> MemoryState:
@@ -106,7 +105,6 @@ class MemoryState:
             beside=tree.get("beside"),
             recent=tree.get("recent", {}),
             buffers=tree.get("buffers", {}),
-            waiting=tree.get("waiting", {}),
         )
 
     @property
@@ -124,6 +122,11 @@ class MemoryState:
     def folded(self) -> Tensor:
         """Tokens of each row that the accumulator holds already [batch]."""
         return self.clock if self.pending is None else self.clock - self.pending.count
+
+    @property
+    def waiting(self) -> dict[str, Tensor]:
+        """Those of the ``buffers`` that a layer has not looked at yet."""
+        return {name: buffer for name, buffer in self.buffers.items() if name.startswith("waiting_")}
 
     def tensors(self) -> Iterator[tuple[str, Tensor]]:
         """Every tensor of the state with its path, in a fixed order."""
@@ -244,6 +247,6 @@ def _waiting_alike(states: list[MemoryState]) -> list[MemoryState]:
     def alike(state: MemoryState) -> MemoryState:
         old = {name: state.waiting.get(name, t.new_zeros(state.batch, 0, *t.shape[2:])) for name, t in like.items()}
         new = {name: torch.cat([t, t.new_zeros(t.shape[0], places - t.shape[1], *t.shape[2:])], dim=1) for name, t in old.items()}
-        return replace(state, waiting=new)
+        return replace(state, buffers={**state.buffers, **new})
 
     return [alike(state) for state in states]

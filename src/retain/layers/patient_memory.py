@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 from typing_extensions import Unpack
 
+from retain.core.errors import StateMismatch
+from retain.core.reader import Plain
 from retain.core.shapes import Stream
 from retain.core.state import MemoryState
 from retain.core.tokens import Tokens
@@ -20,12 +22,14 @@ from retain.numerics.ragged import gather, join, trim
 from .neural_memory import NeuralMemory
 from .rows import Given, check_batch, check_stream
 
+KEYS, VALUES, SILENT, EMPHASIS = (f"waiting_{what}" for what in ("keys", "values", "silent", "emphasis"))
+
 
 class PatientMemory(NeuralMemory):
     """A ``NeuralMemory`` of the same weights, answers and gradients whose state keeps the tokens of an unfinished step as they came.
 
     Keys, values, gates and gradients are made of them all at once when the step is complete. Until then a token costs its query and one read, which makes
-    decoding cheap where steps are long. A rule that steps with each token leaves nothing to wait for; nor is it waited where tokens that are read together
+    decoding cheap where steps are long. A rule whose steps are no segments of many tokens leaves little to wait for; nor is it waited where tokens that are read together
     see each other, where a step reaches back over those before it, or where another memory stands beside: such memories are as ``NeuralMemory`` runs them. States
     of the two classes are not to be exchanged.
 
@@ -34,7 +38,7 @@ class PatientMemory(NeuralMemory):
         >>> memory = PatientMemory(8, rule=presets.titans(update_every=4, step_every=4))
         >>> x = torch.randn(1, 6, 8)
         >>> whole, state = memory(x)
-        >>> state.waiting["keys"].shape, state.pending
+        >>> state.waiting["waiting_keys"].shape, state.pending
         (torch.Size([1, 2, 8]), None)
         >>> plain = NeuralMemory(8, rule=memory.rule)
         >>> _ = plain.load_state_dict(memory.state_dict())
@@ -45,7 +49,7 @@ class PatientMemory(NeuralMemory):
     def __init__(self, dim: int, **described: Any) -> None:
         super().__init__(dim, **described)
         rule = self.rule
-        self.waits = rule.step_every > 1 and rule.bias.window == 1 and not rule.bias.transposed and not rule.learner.in_turn
+        self.waits = 1 < rule.step_every == rule.update_every and rule.bias.window == 1 and not rule.bias.transposed and not rule.learner.in_turn
         self.waits = self.waits and rule.anchor.residual == "none" and not rule.structure.company(dict(self.initial))
         self.waits = self.waits and self.projections.projections.values == "same"
 
@@ -53,14 +57,15 @@ class PatientMemory(NeuralMemory):
         state = super().start(batch)
         if not self.waits:
             return state
-        return replace(state, buffers=self._tails(batch), waiting={"keys": self.gates.weight.new_zeros(batch, 0, self.dim)})
+        return replace(state, buffers={**self._tails(batch), KEYS: self.gates.weight.new_zeros(batch, 0, self.dim)})
 
     def forward(self, x: Stream, state: MemoryState | None = None, **asked: Any) -> tuple[Tensor, MemoryState, Unpack[tuple[Any, ...]]]:
         store = asked.get("store")
         if state is None or not self.waits or any(value is not None for name, value in asked.items() if name != "store"):
             return super().forward(x, state, **asked)
-        places = state.waiting["keys"].shape[1] if "keys" in state.waiting else self.rule.step_every
-        if places + x.shape[1] >= self.rule.step_every or not bool((state.clock == state.clock[0]).all()):
+        places = state.buffers[KEYS].shape[1] if KEYS in state.buffers else self.rule.step_every
+        alike = len(state.clock) == 1 or bool((state.clock == state.clock[0]).all())
+        if places + x.shape[1] >= self.rule.step_every or not alike:
             return super().forward(x, state, **asked)
         return self._glance(x, state, store if isinstance(store, tuple) else (x, x) if store is None else (store, store))
 
@@ -71,11 +76,11 @@ class PatientMemory(NeuralMemory):
         view = self.projections.view(x)
         q, tail = self.projections.queries(view, state.buffers.get("asked"), None)
         weights = self.rule.retention.read(state.accumulator, state.anchor)
-        y = answered(self.rule, weights, q.to(next(iter(weights.values())).dtype))
+        y = self.rule.structure.read(Plain(weights), q.to(next(iter(weights.values())).dtype).transpose(1, 2)).transpose(1, 2)
         new, old = _waiting_of(Given(x, *store, state.clock, None, None)), state.waiting
         waiting = {name: torch.cat([_of(old, name, new), _of(new, name, old)], dim=1) for name in {**old, **new}}
-        buffers = state.buffers if tail is None else {**state.buffers, "asked": tail}
-        return self.output(y, view), replace(state, clock=state.clock + x.shape[1], buffers=buffers, waiting=waiting)
+        buffers = {**state.buffers, **waiting, **({} if tail is None else {"asked": tail})}
+        return self.output(y, view), replace(state, clock=state.clock + x.shape[1], buffers=buffers)
 
     def settle(self, state: MemoryState) -> MemoryState:
         counts = state.clock % self.rule.step_every
@@ -83,7 +88,15 @@ class PatientMemory(NeuralMemory):
             return super().settle(state)
         tokens, boundary, tails = self._learnt(state, counts, state.waiting, counts, counts)
         lastly = super().settle(self.engine.run(self.rule, tokens, boundary, counts)[1])
-        return replace(lastly, buffers={**state.buffers, **tails}, waiting={"keys": state.waiting["keys"][:, :0]})
+        return replace(lastly, buffers={**_looked_at(state.buffers), **tails, KEYS: state.buffers[KEYS][:, :0]})
+
+    def _checked(self, state: MemoryState | None, batch: int) -> MemoryState:
+        state = super()._checked(state, batch)
+        if self.waits and KEYS not in state.buffers:
+            raise StateMismatch(
+                "the state is one of a NeuralMemory, which looks at its tokens at once. Cure: go on from a state of this PatientMemory."
+            )
+        return state
 
     def _tails(self, batch: int) -> dict[str, Tensor]:
         tail = self.projections.tail(batch)
@@ -108,39 +121,43 @@ class PatientMemory(NeuralMemory):
         waiting = _joined(before.waiting, counts, _waiting_of(given))
         if still and not surprises:
             kept = each(lambda t: t[:, : int(total.max())], waiting)
-            return answers, view, replace(before, clock=before.clock + given.lengths, buffers=buffers, waiting=kept), answers
+            return answers, view, replace(before, clock=before.clock + given.lengths, buffers={**buffers, **kept}), answers
         left = total % rule.step_every
         tokens, boundary, tails = self._learnt(before, counts, waiting, total, total - left)
         assert tokens.q is not None
         tokens = replace(tokens, q=join(torch.zeros_like(tokens.q[:, : tokens.time - q.shape[1]]), counts, q))
         said, after, surprise = self.engine.run(rule, tokens, boundary, total)
         said, surprise = (trim(t, counts, q.shape[1]) for t in (said, surprise))
-        after = replace(after, pending=None, buffers={**buffers, **tails}, waiting=_last(waiting, total, left))
+        after = replace(after, pending=None, buffers={**_looked_at(buffers), **tails, **_last(waiting, total, left)})
         return answers if still else said, view, after, surprise
 
     def _learnt(
         self, state: MemoryState, counts: Tensor, waiting: Mapping[str, Tensor], lengths: Tensor, seen: Tensor
     ) -> tuple[Tokens, MemoryState, dict[str, Tensor]]:
         """What the engine is fed of tokens that waited, with keys for queries; the state before them; and the convolution's tail behind ``seen`` of each row."""
-        keys, values = waiting["keys"], waiting.get("values", waiting["keys"])
-        silent, emphasis = waiting.get("silent"), waiting.get("emphasis")
+        keys, values, silent, emphasis = waiting[KEYS], waiting.get(VALUES, waiting[KEYS]), waiting.get(SILENT), waiting.get(EMPHASIS)
         given = Given(keys, keys, values, lengths, None if silent is None else ~silent, None if emphasis is None else 1 + emphasis)
-        boundary = replace(state, clock=state.clock - counts, buffers={}, waiting={})
+        boundary = replace(state, clock=state.clock - counts, buffers={})
         views = self.projections.stored((keys, values))
         k, v, tail = self.projections.associations(views, state.buffers.get("tail"), seen)
         tokens, _ = self._gated((k[:, :, :, 0], k, v), views[0], given, boundary)
         return tokens, boundary, {} if tail is None else {"tail": tail}
 
 
+def _looked_at(buffers: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The buffers but for what waits."""
+    return {name: buffer for name, buffer in buffers.items() if name not in (KEYS, VALUES, SILENT, EMPHASIS)}
+
+
 def _waiting_of(given: Given) -> dict[str, Tensor]:
     """What waits of the tokens of a call. What is said of few tokens only is such that zero is the usual."""
-    waiting = {"keys": given.keys}
+    waiting = {KEYS: given.keys}
     if given.values is not given.keys:
-        waiting["values"] = given.values
+        waiting[VALUES] = given.values
     if given.writes is not None:
-        waiting["silent"] = ~given.writes
+        waiting[SILENT] = ~given.writes
     if given.emphasis is not None:
-        waiting["emphasis"] = given.emphasis - 1
+        waiting[EMPHASIS] = given.emphasis - 1
     return waiting
 
 
@@ -153,8 +170,8 @@ def _of(waiting: Mapping[str, Tensor], name: str, other: Mapping[str, Tensor]) -
     """What waits under a name that may be in the other alone."""
     if name in waiting:
         return waiting[name]
-    keys = waiting["keys"]
-    return keys if name == "values" else other[name].new_zeros(keys.shape[:2])
+    keys = waiting[KEYS]
+    return keys if name == VALUES else other[name].new_zeros(keys.shape[:2])
 
 
 def _last(waiting: Mapping[str, Tensor], lengths: Tensor, left: Tensor) -> dict[str, Tensor]:
@@ -162,4 +179,4 @@ def _last(waiting: Mapping[str, Tensor], lengths: Tensor, left: Tensor) -> dict[
     places = torch.arange(int(left.max()))
     there = places < left[:, None]
     index = torch.where(there, places + (lengths - left)[:, None], 0)
-    return {name: gather(t, index, there) for name, t in waiting.items() if name in ("keys", "values") or bool(left.any())}
+    return {name: gather(t, index, there) for name, t in waiting.items() if name in (KEYS, VALUES) or bool(left.any())}

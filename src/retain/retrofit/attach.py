@@ -203,7 +203,9 @@ def settle(model: nn.Module, cache: MemoryCache) -> MemoryCache:
     """
     branches = branches_of(model)
     if len(branches) != len(cache.memories):
-        raise ValueError(f"the cache has {len(cache.memories)} memories and the model {len(branches)}. Cure: read something with this cache and model first.")
+        raise ValueError(
+            f"the cache has {len(cache.memories)} memories and the model {len(branches)}. Cure: read something with this cache and model first."
+        )
     return cache.with_memories(tuple(branch.memory.settle(state) for branch, state in zip(branches, cache.memories, strict=True)))
 
 

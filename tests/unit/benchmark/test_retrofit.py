@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import pytest
-import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from retain.benchmark import retrofit
