@@ -29,9 +29,9 @@ class PatientMemory(NeuralMemory):
     """A ``NeuralMemory`` of the same weights, answers and gradients whose state keeps the tokens of an unfinished step as they came.
 
     Keys, values, gates and gradients are made of them all at once when the step is complete. Until then a token costs its query and one read, which makes
-    decoding cheap where steps are long. A rule whose steps are no segments of many tokens leaves little to wait for; nor is it waited where tokens that are read together
-    see each other, where a step reaches back over those before it, or where another memory stands beside: such memories are as ``NeuralMemory`` runs them. States
-    of the two classes are not to be exchanged.
+    decoding cheap where steps are long. A rule whose steps are not whole segments of many tokens leaves little to wait for; nor is it waited where tokens
+    that are read together see each other, where a step reaches back over those before it, or where another memory stands beside: such memories run as a
+    ``NeuralMemory`` does. States of the two classes are not to be exchanged.
 
     Examples:
         >>> from retain.memory import presets
