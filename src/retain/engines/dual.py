@@ -124,7 +124,8 @@ class _Work:
         surprise = tokens_first(per_token(loss, pairs), heads)
         if time != joined.time:
             surprise = trim(surprise, joined.before, joined.time)
-        waiting = {n: tuple(f.unflatten(0, (-1, heads)) for f in parts) for n, parts in factors.items()}
+        width = int(count.max()) * pairs
+        waiting = {n: tuple(f[:, :width].unflatten(0, (-1, heads)) for f in parts) for n, parts in factors.items()}
         return self._finish(y, surprise, anchor, after, complete, count, waiting)
 
     def across_tiles(self, group: int) -> tuple[Tensor, MemoryState, Tensor]:
