@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -156,9 +156,9 @@ def plan_of(
 ) -> Plan:
     """What training memories beside a base will take. No weights are loaded.
 
-    Parameters are counted exactly. For the rest, an update of one process is done by a model of the same widths with up to four layers, on tensors that have
-    sizes but no numbers: a layer below all memories, the first with one, a further one, and a plain one above. What waits for the backward pass, the
-    operations and their times are added up over as many layers of each kind as the base has; what comes and goes is that of the small model.
+    Parameters are counted exactly. For the rest, an update of one process is done on tensors that have sizes but no numbers, by a model of the same widths with
+    one layer of each kind: below all memories, with the first of them, with a further one, with none, with the last, and above them all. Bytes, operations
+    and times are then added up over as many layers of each kind as the base has.
 
     Args:
         base: A configuration, a folder with one, or a name: that of ``known_bases``, or one that the hub or its cache knows.
@@ -187,14 +187,14 @@ def plan_of(
 
     kinds = _kinds(config, memory)
     few = [kind for kind, count in kinds.items() if count]
-    first = 1 if "below" in few else 0
-    places = tuple(range(first, first + sum(kind in ("first", "further") for kind in few)))
+    places = tuple(i for i, kind in enumerate(few) if kind in ("first", "further", "last"))
     small = without_numbers(shortened(config, len(few)), replace(memory, layers=places), precision)
-    traced = trace(small, lambda model: loss(one, model), device.speed, checkpointing=work.checkpointing)
+    traced = trace(small, lambda model: loss(one, model), device.speed, [kinds[kind] for kind in few], checkpointing=work.checkpointing)
     shares = dict(zip(few, traced.layers, strict=True))
 
     below = 0 if work.checkpointing else kinds["below"] * _attended(one) * _cache_bytes(config, precision.itemsize)
     found = {**_standing(whole, parameters, work, precision.itemsize), **_working(shares, kinds, traced), "attention cache of lower layers": below}
+    step = 28 * trained / (work.processes if work.across == "shards" else 1) / device.speed.traffic  # seven numbers a weight, read or written
     return Plan(
         base=name,
         sizes=sizes,
@@ -202,7 +202,7 @@ def plan_of(
         device=device,
         parameters=parameters,
         bytes=found,
-        cost=_cost(shares, kinds, traced, work.accumulate, _exchange(whole, parameters, one, work, device), trained * 28 / device.speed.traffic),
+        cost=_cost(shares, kinds, traced, work, {"optimizer": step, "exchange between processes": _exchange(whole, parameters, one, work, device)}),
         stages=stages or {},
     )
 
@@ -240,10 +240,22 @@ def _config_of(name: str) -> PretrainedConfig:
 
 
 def _kinds(config: PretrainedConfig, memory: MemoryConfig) -> dict[str, int]:
-    """How many layers there are of each kind, from the lowest up."""
+    """How many layers there are of each kind, in the order in which one of each stands in the small model.
+
+    Of a page that is read, nothing but states goes on, so that layers above the last memory have no part in its backward pass, nor has what that memory said.
+    """
     count = config.num_hidden_layers
     places = memory.places(count)
-    return {"below": places[0], "first": 1, "further": len(places) - 1, "above": count - places[0] - len(places)}
+    lowest, highest, amount = places[0], places[-1], len(places)
+    between = highest - lowest + 1 - amount
+    return {
+        "below": lowest,
+        "first": 1,
+        "further": max(0, amount - 2),
+        "between": between,
+        "last": min(1, amount - 1),
+        "above": count - 1 - highest,
+    }
 
 
 def _attended(sizes: Sizes) -> int:
@@ -288,18 +300,18 @@ def _working(shares: Mapping[str, Share], kinds: Mapping[str, int], traced: Trac
 
 
 def _cost(
-    shares: Mapping[str, Share], kinds: Mapping[str, int], traced: Traced, times: int, exchange: float, step: float
+    shares: Mapping[str, Share], kinds: Mapping[str, int], traced: Traced, work: Work, other: Mapping[str, float]
 ) -> dict[str, dict[str, float]]:
     names = {"base": "base, forward", "memory": "memories, forward", "backward": "backward"}
-    flops, seconds, launches = Counter[str](), Counter[str](), Counter[str]()
+    flops, seconds, launches = Counter[str](), defaultdict[str, float](float), Counter[str]()
     for kind, share in [*shares.items(), (REST, traced.rest)]:
-        count = times * kinds.get(kind, 1)
+        count = work.accumulate * kinds.get(kind, 1)
         for what, name in names.items():
             called = "embeddings, logits and losses" if kind == REST else name
             flops[called] += count * share.flops[what]
             seconds[called] += count * share.seconds[what]
         launches["layers" if kind in kinds else REST] += count * share.launches
-    return {"flops": dict(flops), "seconds": {**seconds, "optimizer": step, "exchange between processes": exchange}, "launches": dict(launches)}
+    return {"flops": dict(flops), "seconds": {**seconds, **other}, "launches": dict(launches)}
 
 
 def _exchange(model: PreTrainedModel, parameters: Mapping[str, int], sizes: Sizes, work: Work, device: Device) -> float:

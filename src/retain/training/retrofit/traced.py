@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import copy
 import weakref
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -62,18 +62,18 @@ class Share:
 
     kept: Counter[str] = field(default_factory=Counter)
     flops: Counter[str] = field(default_factory=Counter)
-    seconds: Counter[str] = field(default_factory=Counter)
+    seconds: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
     launches: int = 0
 
 
 @dataclass(frozen=True)
 class Traced:
-    """An update of a small model.
+    """An update, done by a small model whose layers stand for several of their kind.
 
     Args:
-        layers: What each layer has to do with it.
+        layers: What one layer of each kind has to do with it.
         rest: What is left.
-        passing: Bytes above those that are kept, at the worst moment.
+        passing: Bytes above those that are kept, at the worst moment, in the whole model.
     """
 
     layers: tuple[Share, ...]
@@ -84,19 +84,23 @@ class Traced:
 class Ledger(TorchDispatchMode):
     """Writes down, for each operation on tensors without numbers, what it takes, what it leaves in memory, and which part of a model did it."""
 
-    def __init__(self, speed: Speed) -> None:
+    def __init__(self, speed: Speed, counts: Sequence[int]) -> None:
         super().__init__()
-        self.speed = speed
+        self.speed, self.counts = speed, {REST: 1, **dict(enumerate(counts))}
         self.place: tuple[int | str, str] = (REST, "base")
         self.backward = False
         self.shares: dict[int | str, Share] = {}
         self.live: Counter[tuple[int | str, str]] = Counter()
-        self.peak = 0
+        self.peak = self.whole_peak = 0
         self._seen: dict[int, tuple[int | str, str]] = {}
 
     def share(self, place: int | str) -> Share:
         """Of a layer, or of the rest."""
         return self.shares.setdefault(place, Share())
+
+    def whole(self, sizes: Counter[tuple[int | str, str]]) -> int:
+        """The sum over all layers that the small model's stand for."""
+        return sum(self.counts[where] * size for (where, _), size in sizes.items())
 
     def known(self, tensors: Sequence[Tensor]) -> None:
         """What was there before and does not count."""
@@ -129,6 +133,8 @@ class Ledger(TorchDispatchMode):
         self._seen[key] = place
         self.live[place] += size
         self.peak = max(self.peak, sum(self.live.values()))
+        if self.counts[place[0]] == 1:  # what a layer uses for a moment is not used by all layers of its kind at once
+            self.whole_peak = max(self.whole_peak, self.whole(self.live))
         weakref.finalize(storage, self._leave, key, size, place)
 
     def _leave(self, key: int, size: int, place: tuple[int | str, str]) -> None:
@@ -152,13 +158,14 @@ def shortened(config: PretrainedConfig, layers: int) -> PretrainedConfig:
     return config
 
 
-def trace(model: PreTrainedModel, loss: Callable[[PreTrainedModel], Tensor], speed: Speed, *, checkpointing: bool) -> Traced:
+def trace(model: PreTrainedModel, loss: Callable[[PreTrainedModel], Tensor], speed: Speed, counts: Sequence[int], *, checkpointing: bool) -> Traced:
     """Do an update with tensors that have sizes only, and write down what it takes.
 
     Args:
         model: One of ``without_numbers``; it is used up.
         loss: The forward pass. What it makes itself may be real tensors, such as tokens.
         speed: What operations cost.
+        counts: How many layers each of the model's stands for.
         checkpointing: Whether layers are computed again in the backward pass.
 
     Examples:
@@ -166,7 +173,7 @@ def trace(model: PreTrainedModel, loss: Callable[[PreTrainedModel], Tensor], spe
         >>> config = LlamaConfig(vocab_size=32, hidden_size=16, intermediate_size=16, num_hidden_layers=2, num_attention_heads=2)
         >>> model = without_numbers(config, MemoryConfig(memory={"heads": 2}), torch.float32)
         >>> speed = Speed(half=1e12, single=1e12, traffic=1e10, start=1e-6)
-        >>> found = trace(model, lambda model: model(torch.zeros(1, 8, dtype=torch.long)).logits.mean(), speed, checkpointing=False)
+        >>> found = trace(model, lambda model: model(torch.zeros(1, 8, dtype=torch.long)).logits.mean(), speed, (1, 1), checkpointing=False)
         >>> found.rest.flops["base"] == 2 * 8 * 16 * 32, found.layers[0].flops == found.layers[1].flops
         (True, False)
     """
@@ -177,17 +184,16 @@ def trace(model: PreTrainedModel, loss: Callable[[PreTrainedModel], Tensor], spe
     if checkpointing:
         switch = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
         switch({"use_reentrant": False})
-    ledger = Ledger(speed)
+    ledger = Ledger(speed, counts)
     ledger.known([*model.parameters(), *model.buffers(), *(w.grad for w in model.parameters() if w.grad is not None)])
-    count = model.config.num_hidden_layers
     with _watched(model, ledger), ledger:
         value = loss(model)
         for (where, what), size in ledger.live.items():
             ledger.share(where).kept[what] += size
-        kept, ledger.peak = sum(ledger.live.values()), sum(ledger.live.values())
+        kept, whole, ledger.peak = sum(ledger.live.values()), ledger.whole(ledger.live), 0
         ledger.backward = True
         value.backward()
-    return Traced(tuple(ledger.share(i) for i in range(count)), ledger.share(REST), ledger.peak - kept)
+    return Traced(tuple(ledger.share(i) for i in range(len(counts))), ledger.share(REST), max(0, ledger.peak - kept, ledger.whole_peak - whole))
 
 
 def _fill(model: nn.Module, sizes: FakeTensorMode) -> None:
@@ -213,7 +219,7 @@ def _fill(model: nn.Module, sizes: FakeTensorMode) -> None:
 
 
 @contextmanager
-def _watched(model: PreTrainedModel, ledger: Ledger) -> Iterator[None]:
+def _watched(model: PreTrainedModel, ledger: Ledger) -> Generator[None]:
     """Within, the ledger is told which part of the model is at work, forward and backward."""
     handles = []
 
