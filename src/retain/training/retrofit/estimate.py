@@ -43,8 +43,8 @@ class Plan:
         >>> from transformers import LlamaConfig
         >>> tiny = LlamaConfig(vocab_size=32, hidden_size=16, intermediate_size=16, num_hidden_layers=2, num_attention_heads=2)
         >>> plan = plan_of(tiny, MemoryConfig(memory={"heads": 2}), Sizes(rows=2, read=16, asked=1), stages={"facts": 100})
-        >>> plan.fits, plan.parameters["memory"], round(plan.total_seconds / plan.seconds)
-        (True, 6060, 100)
+        >>> plan.fits, plan.parameters["base"], round(plan.total_seconds / plan.seconds)
+        (True, 4688, 100)
     """
 
     base: str
@@ -173,10 +173,10 @@ def plan_of(
         ValueError: There is no such base, it is of a family that is not known, or the rows cannot be shared.
 
     Examples:
-        >>> plan_of("Qwen/Qwen3-9.9B")
-        Traceback (most recent call last):
-        ...
-        ValueError: there is no configuration of 'Qwen/Qwen3-9.9B' in a folder of that name, ...
+        >>> tiny = LlamaConfig(vocab_size=32, hidden_size=16, intermediate_size=16, num_hidden_layers=2, num_attention_heads=2)
+        >>> plan = plan_of(tiny, MemoryConfig(layers=(1,), memory={"heads": 2}), Sizes(rows=1, read=8, asked=1), work=Work(precision="fp32"))
+        >>> plan.bytes["optimizer"] == 8 * plan.parameters["memory"]
+        True
     """
     memory, sizes, work = memory or MemoryConfig(), sizes or Sizes(), work or Work()
     name, config = (base, _config_of(base)) if isinstance(base, str) else (base.model_type, base)

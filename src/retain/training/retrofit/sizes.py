@@ -75,7 +75,7 @@ class Sizes:
 
     Examples:
         >>> Sizes(rows=2, read=100, asked=3, question=8, answer=2, ordinary_rows=1, ordinary_length=50).tokens
-        316
+        310
     """
 
     rows: int = 8
