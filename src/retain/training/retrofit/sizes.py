@@ -120,7 +120,7 @@ class Sizes:
     def loss(self, model: PreTrainedModel) -> Tensor:
         """What is trained on, with tokens that say nothing."""
         pages = [self._page() for _ in range(self.rows)]
-        total = ask(model, pages, read_pages(model, pages, start=0), start=0).loss.mean()
+        total = ask(model, pages, read_pages(model, pages, start=[0]), start=[0]).loss.mean()
         if self.ordinary_rows:
             text = torch.zeros(self.ordinary_rows, self.ordinary_length, dtype=torch.long, device=model.device)
             with torch.no_grad(), disable_memory(model):
