@@ -25,7 +25,7 @@ def _read(model: Any, tokens: Tensor, cache: MemoryCache | None = None) -> tuple
 @pytest.mark.parametrize("time", [4, 7])
 def test_what_was_learnt_comes_back_bit_by_bit_and_goes_on_exactly(family: str, time: int, tmp_path: Path) -> None:
     model = retrofitted(family, writes=MarkedTokens((1,), (2,)))
-    tokens = words(2, time)
+    tokens = words(2, time).clamp(min=3)
     tokens[0, 1] = 1
     _, cache = _read(model, tokens)
     save_memory(cache, model, tmp_path / "talk")
@@ -104,7 +104,7 @@ def test_a_fork_and_what_it_was_forked_from_go_on_by_themselves() -> None:
 
 def test_rows_that_are_reset_begin_anew_and_the_others_go_on() -> None:
     rule = MarkedTokens((1,), (2,))
-    model, tokens, more = retrofitted(writes=rule), words(3, 7), words(3, 6, seed=4)
+    model, tokens, more = retrofitted(writes=rule), words(3, 7).clamp(min=3), words(3, 6, seed=4)
     tokens[:, 0] = 1
     _, cache = _read(model, tokens)
     before, rows = cache.hash(), torch.tensor([False, True, False])
