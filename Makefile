@@ -1,4 +1,4 @@
-# make setup   build .venv with the pinned versions
+# make setup   build .venv with the pinned versions, and fetch the language model that the tests read
 # make demo    see what a memory does
 # make test    lint, types, import layers, tests
 # make bench   measure speed and memory
@@ -7,6 +7,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.setup
+SMOLLM2 := .venv/smollm2
 TORCH := $(shell grep '^torch==' constraints.txt)
 
 .PHONY: setup demo test bench lint docs clean
@@ -21,6 +22,7 @@ $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(TORCH)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,docs,bench,recipes]'
+	$(BIN)/retain retrofit fetch-smollm2 --out $(SMOLLM2)
 	touch $@
 
 demo: setup
@@ -36,7 +38,7 @@ lint: setup
 	$(BIN)/lint-imports
 
 test: lint
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2
+	OMP_NUM_THREADS=1 RETAIN_SMOLLM2=$(SMOLLM2) $(BIN)/pytest -n 2
 
 docs: setup
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict

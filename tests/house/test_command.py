@@ -10,7 +10,7 @@ import typer
 from typer.testing import CliRunner
 
 import retain
-from retain.cli import main
+from retain.cli import main, retrofit
 
 WITHOUT = "import sys; sys.modules[{missing!r}] = None; import retain.cli.main"
 
@@ -20,23 +20,46 @@ def test_version() -> None:
     assert (result.exit_code, result.output.strip()) == (0, f"retain {retain.__version__}")
 
 
-def test_every_command_bears_the_name_of_its_file_and_tells_what_it_does() -> None:
-    files = {path.stem for path in Path(main.__file__).parent.glob("*.py")} - {"__init__", "main"}
-    assert set(main.COMMANDS) == files
-    help_text = CliRunner().invoke(main.app, ["--help"]).output
-    for name in main.COMMANDS:
-        function = getattr(importlib.import_module(f"retain.cli.{name}"), name)
-        assert function.__doc__
+GROUPS = {"": main.COMMANDS, "retrofit": retrofit.COMMANDS}
+
+
+def test_every_group_is_listed() -> None:
+    folder = Path(main.__file__).parent
+    assert {path.parent.name for path in folder.glob("*/__init__.py")} == set(GROUPS) - {""}
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_every_command_bears_the_name_of_its_file_and_tells_what_it_does(group: str) -> None:
+    commands = GROUPS[group]
+    folder = Path(main.__file__).parent / group
+    files = {path.stem for path in folder.glob("*.py")} | {path.parent.name for path in folder.glob("*/__init__.py")}
+    assert {name.replace("-", "_") for name in commands} == files - {"__init__", "group", "main"}
+    words = [group] if group else []
+    help_text = CliRunner().invoke(main.app, [*words, "--help"]).output
+    for name in commands:
+        file = name.replace("-", "_")
+        found = getattr(importlib.import_module(".".join(["retain.cli", *words, file])), file)
+        about = found.info.help if isinstance(found, typer.Typer) else found.__doc__
+        assert isinstance(about, str)
         assert name in help_text
-        own = CliRunner().invoke(main.app, [name, "--help"])
+        own = CliRunner().invoke(main.app, [*words, name, "--help"])
         assert own.exit_code == 0
-        assert function.__doc__.split()[0] in own.output
+        assert about.split()[0] in own.output
+        assert " ".join(["retain", *words, name]) in own.output
+
+
+def test_a_group_alone_prints_what_it_holds() -> None:
+    alone = CliRunner().invoke(main.app, ["retrofit"])
+    for name, about in retrofit.COMMANDS.items():
+        assert name in alone.output
+        assert about.split()[0] in alone.output
 
 
 def test_unknown_command_is_refused_by_name() -> None:
-    result = CliRunner().invoke(main.app, ["remember"])
-    assert result.exit_code == 2
-    assert "remember" in result.output
+    for words in (["remember"], ["retrofit", "remember"]):
+        result = CliRunner().invoke(main.app, words)
+        assert result.exit_code == 2
+        assert "No such command 'remember'" in result.output
 
 
 @pytest.mark.parametrize("missing", ["typer", "rich", "matplotlib"])
@@ -52,7 +75,11 @@ def test_a_missing_extra_is_one_line_with_the_cure(missing: str) -> None:
 
 def test_a_command_whose_packages_are_missing_says_so_and_the_others_stay() -> None:
     code = "import sys; sys.modules['transformers'] = None; from retain.cli.main import app; app()"
-    for words, code_expected, told in ((["train", "mqar", "--out", "x"], 2, "retain train needs transformers"), (["demo", "--help"], 0, "")):
+    for words, code_expected, told in (
+        (["train", "mqar", "--out", "x"], 2, "retain train needs transformers"),
+        (["retrofit", "fetch-smollm2"], 2, "retain retrofit fetch-smollm2 needs transformers"),
+        (["demo", "--help"], 0, ""),
+    ):
         result = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, check=False)
         assert result.returncode == code_expected, result.stderr
         assert told in result.stderr

@@ -48,7 +48,7 @@ def eval(
         for i, one in enumerate(asked):
             seeds = range(i * samples, (i + 1) * samples)
             title = f"{type(one).__name__}{f', length {one.length:,}' if hasattr(one, 'length') else ''}"  # pyright: ignore[reportAttributeAccessIssue]
-            with _bar(console, title) as progress:
+            with bar(console, title) as progress:
                 result = recall(speaker, one, seeds, batch=batch, progress=progress, title=title)
             if lengths is not None:
                 known = [replace(outcome, facts={**outcome.facts, "length": one.length}) for outcome in result.outcomes]  # pyright: ignore
@@ -56,13 +56,13 @@ def eval(
             console.print(result.markdown(), highlight=False, soft_wrap=True, markup=False)
             found = result if found is None else replace(found, title=type(one).__name__, outcomes=(*found.outcomes, *result.outcomes))
         assert found is not None
-        _keep(found, out / "recall.json")
+        keep(found, out / "recall.json")
         draw_recall(found, out / "recall.png")
         if costs:
-            with _bar(console, "Cost") as progress:
+            with bar(console, "Cost") as progress:
                 spent = cost(speaker, progress=progress)
             console.print(spent.markdown(), highlight=False, soft_wrap=True, markup=False)
-            _keep(spent, out / "cost.json")
+            keep(spent, out / "cost.json")
     except (ValueError, OSError) as error:
         typer.echo(f"retain eval: {error}", err=True)
         raise typer.Exit(2) from None
@@ -80,12 +80,14 @@ def _of_length(task: AbstractTask, words: str) -> AbstractTask:
     return replace(task, length=int(number) * unit)  # pyright: ignore[reportType, reportArgumentType, reportCallIssue]
 
 
-def _keep(result: AbstractResult, path: Path) -> None:
+def keep(result: AbstractResult, path: Path) -> None:
+    """Write a result as JSON."""
     write_whole(path, result.to_json().encode(), mode=0o644)
 
 
 @contextlib.contextmanager
-def _bar(console: Console, title: str) -> Generator[Callable[[float, str], None]]:
+def bar(console: Console, title: str) -> Generator[Callable[[float, str], None]]:
+    """A bar on a terminal, gone when all is done, and what moves it; nothing elsewhere."""
     if not console.is_terminal:
         yield lambda share, words: None
         return

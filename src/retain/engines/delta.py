@@ -90,7 +90,8 @@ class Delta(AbstractEngine):
                 return _chunks(rule, size, weights, *here)
 
             again = recompute if start + span < placed.time else lambda function, *tensors: function(*tensors)
-            y, loss, memory = again(passage, memory, *part)
+            with torch.autocast(memory.device.type, enabled=False):  # a triangular system is not solved in bfloat16
+                y, loss, memory = again(passage, memory, *part)
             outputs.append(y)
             losses.append(loss)
         y, surprise = (tokens_first(torch.cat(parts, dim=1), heads) for parts in (outputs, losses))
@@ -152,27 +153,28 @@ def _solve(rule: MemoryRule, memory: Tensor, c: _Chunk, pairs: int) -> tuple[Ten
     """Chunks side by side [N, chunks, ...]. What a chunk wrote is $U - V M$ with $M$ the memory before it, the only thing that goes from one to the next."""
     bias = rule.bias
     assert isinstance(bias, AbstractAffineBias)
-    table = None if rule.retention.gate == "none" else _Decay.of(c.ratio, c.slant, rule.reads, pairs)
-    columns = None if c.columns is None or c.column_slant is None else _Decay.of(c.columns, c.column_slant, rule.reads, pairs)
-    slanted = c.k if table is None else c.k * table.slant
-    into = slanted if table is None else slanted * table.begun  # times the memory: the predictions, but for what the chunk itself wrote
-    among = _gram(slanted, c.k, None if table is None else table.earlier, pairs, pairs, diagonal=-1)
-    rates, taken, wanted = c.lr.unsqueeze(-1), None, bias.pull * c.v
-    if bias.slope:  # the surprises themselves are solved for, before their rates
-        eye = torch.eye(among.shape[-1], dtype=among.dtype, device=among.device)
-        system = eye + bias.slope * among * c.lr.unsqueeze(-2)
-        solved = torch.linalg.solve_triangular(system, eye.expand_as(among), upper=False, unitriangular=True)
-        wanted, taken = solved @ wanted, (bias.slope * solved) @ into
+    with torch.autocast(memory.device.type, enabled=False):  # what is kept and what is stored is told in full
+        table = None if rule.retention.gate == "none" else _Decay.of(c.ratio, c.slant, rule.reads, pairs)
+        columns = None if c.columns is None or c.column_slant is None else _Decay.of(c.columns, c.column_slant, rule.reads, pairs)
+        slanted = c.k if table is None else c.k * table.slant
+        into = slanted if table is None else slanted * table.begun  # times the memory: the predictions, but for what the chunk itself wrote
+        among = _gram(slanted, c.k, None if table is None else table.earlier, pairs, pairs, diagonal=-1)
+        rates, taken, wanted = c.lr.unsqueeze(-1), None, bias.pull * c.v
+        if bias.slope:  # the surprises themselves are solved for, before their rates
+            eye = torch.eye(among.shape[-1], dtype=among.dtype, device=among.device)
+            system = eye + bias.slope * among * c.lr.unsqueeze(-2)
+            solved = torch.linalg.solve_triangular(system, eye.expand_as(among), upper=False, unitriangular=True)
+            wanted, taken = solved @ wanted, (bias.slope * solved) @ into
 
-    onto = (c.k if table is None else c.k * table.tail).transpose(-1, -2)
-    before, surprises = [], []
-    for i in range(c.k.shape[1]):
-        before.append(memory)
-        surprises.append(wanted[:, i] if taken is None else torch.baddbmm(wanted[:, i], taken[:, i], memory, alpha=-1))
-        left, came = memory if table is None else table.kept[:, i] * memory, rates[:, i] * surprises[-1]
-        if columns is not None:
-            left, came = left * columns.kept[:, i].transpose(-1, -2), came * columns.tail[:, i]
-        memory = torch.baddbmm(left, onto[:, i], came)
+        onto = (c.k if table is None else c.k * table.tail).transpose(-1, -2)
+        before, surprises = [], []
+        for i in range(c.k.shape[1]):
+            before.append(memory)
+            surprises.append(wanted[:, i] if taken is None else torch.baddbmm(wanted[:, i], taken[:, i], memory, alpha=-1))
+            left, came = memory if table is None else table.kept[:, i] * memory, rates[:, i] * surprises[-1]
+            if columns is not None:
+                left, came = left * columns.kept[:, i].transpose(-1, -2), came * columns.tail[:, i]
+            memory = torch.baddbmm(left, onto[:, i], came)
     memories, surprise = torch.stack(before, dim=1), torch.stack(surprises, dim=1)
     error = rates * surprise
     q = c.q if table is None else c.q * table.at

@@ -9,6 +9,8 @@ from .control import WritesOff as WritesOff
 from .cost import Cost as Cost
 from .cost import CostRow as CostRow
 from .cost import cost as cost
+from .figures import draw_after_cut as draw_after_cut
+from .figures import draw_page_recall as draw_page_recall
 from .figures import draw_perplexity as draw_perplexity
 from .figures import draw_recall as draw_recall
 from .harness import for_lm_eval as for_lm_eval
@@ -20,4 +22,13 @@ from .recall import Recall as Recall
 from .recall import RecallRow as RecallRow
 from .recall import recall as recall
 from .result import AbstractResult as AbstractResult
+from .retrofit import AfterCut as AfterCut
+from .retrofit import PageOutcome as PageOutcome
+from .retrofit import PageRecall as PageRecall
+from .retrofit import PageRow as PageRow
+from .retrofit import Preservation as Preservation
+from .retrofit import Stretch as Stretch
+from .retrofit import after_cut as after_cut
+from .retrofit import page_recall as page_recall
+from .retrofit import preservation as preservation
 from .share import Share as Share

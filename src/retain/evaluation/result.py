@@ -103,13 +103,14 @@ def titled(title: str, controls: Sequence[object]) -> str:
     return title if controls or WITHOUT_CONTROLS in title else f"{title} ({WITHOUT_CONTROLS})"
 
 
-def check_controls(title: str, controls: Sequence[str], found: Sequence[str]) -> None:
+def check_controls(title: str, controls: Sequence[str], found: Sequence[str], own: str = MODEL) -> None:
     """Refuse to show a result whose controls are not there, unless its title says so.
 
     Args:
         title: What it says.
         controls: Names of the controls that belong to it.
         found: Names of the rows that are there.
+        own: The name of the rows that are held against the controls.
 
     Raises:
         ValueError: There are no controls, or some are named that are not there.
@@ -122,7 +123,7 @@ def check_controls(title: str, controls: Sequence[str], found: Sequence[str]) ->
             f"{title!r} has no controls, so nothing shows that the answers come through a memory. Cure: run it with controls, or with controls=() and a "
             f"title that says {WITHOUT_CONTROLS!r}."
         )
-    missing = [name for name in (MODEL, *controls) if name not in found]
+    missing = [name for name in (own, *controls) if name not in found]
     if missing:
         raise ValueError(f"{title!r} is not whole: it lacks the rows of {', '.join(map(repr, missing))}.")
 

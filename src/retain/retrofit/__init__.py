@@ -1,5 +1,9 @@
 """Retrofit: a frozen pretrained language model gets a memory beside the attention of its layers."""
 
+from .asking import Asked as Asked
+from .asking import ask as ask
+from .asking import opening as opening
+from .asking import read_pages as read_pages
 from .attach import attach as attach
 from .attach import branches_of as branches_of
 from .attach import detach as detach
@@ -10,12 +14,18 @@ from .cache import MemoryCache as MemoryCache
 from .calibration import calibrate as calibrate
 from .calibration import start_recalling as start_recalling
 from .config import MemoryConfig as MemoryConfig
+from .prefix import FrozenPrefix as FrozenPrefix
+from .smollm2 import FetchError as FetchError
+from .smollm2 import default_folder as default_folder
+from .smollm2 import fetch_smollm2 as fetch_smollm2
 from .snapshots import load_memory as load_memory
 from .snapshots import reset_rows as reset_rows
 from .snapshots import save_memory as save_memory
 from .store import load as load
 from .store import memory_hash as memory_hash
+from .store import memory_weights as memory_weights
 from .store import save as save
+from .store import saved_weights as saved_weights
 from .telemetry import CollapsedGate as CollapsedGate
 from .telemetry import Telemetry as Telemetry
 from .telemetry import watch as watch

@@ -10,9 +10,13 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
+from transformers.generation.configuration_utils import GenerationMode
+
+from retain.core.state import MemoryState
 
 from .branch import MemoryBranch
 from .cache import MemoryCache
+from .checkpointing import Checkpointed, refuse_reentrant
 from .config import MemoryConfig
 from .families import family_of
 from .reading import Reading, Watcher
@@ -24,8 +28,9 @@ Model = TypeVar("Model", bound=nn.Module)
 class _Session:
     """What a decoder with memories is told from outside: its configuration, and what holds for the time being."""
 
-    def __init__(self, config: MemoryConfig, count: int, trainable: tuple[str, ...]) -> None:
-        self.config, self.count, self.trainable = config, count, trainable
+    def __init__(self, config: MemoryConfig, places: tuple[int, ...], branches: list[MemoryBranch], trainable: dict[str, bool]) -> None:
+        self.config, self.places, self.trainable = config, places, trainable
+        self.layout = [_layout(branch.memory.start(1)) for branch in branches]
         self.off = 0
         self.writes: AbstractWrites = config.writes
         self.watcher: Watcher | None = None
@@ -41,7 +46,7 @@ class _Attention:
         return (attended if reading is None else self.memory(hidden_states, attended, reading)), weights
 
 
-class _Decoder:
+class _Decoder(Checkpointed):
     """A decoder that hands the states of its memories from layer to layer, in and out of the cache."""
 
     session: _Session
@@ -56,11 +61,13 @@ class _Decoder:
         inputs_embeds: Tensor | None = None,
         use_cache: bool | None = None,
         write_mask: Tensor | None = None,
+        embeddings: Tensor | None = None,
         **kwargs: Any,
     ) -> Any:
         base: Any = super()
         plain = {"attention_mask": attention_mask, "position_ids": position_ids, "use_cache": use_cache, **kwargs}
         session = self.session
+        count = len(session.places)
         if session.off:
             return base.forward(input_ids, past_key_values=past_key_values, inputs_embeds=inputs_embeds, **plain)
         given = input_ids if inputs_embeds is None else inputs_embeds
@@ -74,13 +81,13 @@ class _Decoder:
         if past_key_values is None and (self.config.use_cache if use_cache is None else use_cache):
             past_key_values = MemoryCache(self.config)
         before = past_key_values.memories if past_key_values is not None else ()
-        if before and (len(before) != session.count or before[0].batch != given.shape[0]):
+        if before and (len(before) != count or before[0].batch != given.shape[0] or [_layout(state) for state in before] != session.layout):
             raise ValueError(
-                f"the cache has {len(before)} memories of {before[0].batch} rows, the model {session.count} and the input {given.shape[0]} rows. Cure: a cache of "
-                "this model; choose rows with cache.batch_select_indices, or repeat them with cache.batch_repeat_interleave."
+                f"the cache has {len(before)} memories of {before[0].batch} rows, the model {count} and the input {given.shape[0]} rows, and if these agree, "
+                "its memories have weights of another shape. Cure: a cache of this model; choose rows with cache.batch_select_indices, or repeat them with "
+                "cache.batch_repeat_interleave."
             )
-        embeddings = None
-        if session.config.values == "embedding":
+        if session.config.values == "embedding" and embeddings is None:
             inputs_embeds = embeddings = self.embed_tokens(input_ids) if inputs_embeds is None else inputs_embeds  # pyright: ignore[reportAttributeAccessIssue]
         mask = _mask(attention_mask, given)
         real = torch.ones(given.shape[:2], dtype=torch.bool, device=given.device) if mask is None else mask
@@ -89,8 +96,8 @@ class _Decoder:
         writes = masks[session.writes][0]
         if write_mask is not None:
             writes = write_mask.bool() if writes is None else writes & write_mask.bool()
-        reading = Reading(before or (None,) * session.count, mask, writes, session.writes.least, embeddings, session.watcher)
-        tokens = input_ids if embeddings is None else None
+        reading = Reading(before or (None,) * count, mask, writes, session.writes.least, embeddings, session.watcher)
+        tokens = input_ids if inputs_embeds is None else None
         out = base.forward(tokens, past_key_values=past_key_values, inputs_embeds=inputs_embeds, reading=reading, **plain)
         if past_key_values is not None:
             past_key_values.memories = reading.states()
@@ -98,7 +105,7 @@ class _Decoder:
         return out
 
 
-class _CausalLM:
+class _CausalLM(Checkpointed):
     """A language model whose ``generate`` keeps the memories from token to token."""
 
     config: Any
@@ -111,12 +118,21 @@ class _CausalLM:
             kind, given = generation_config.cache_implementation, model_kwargs.get("past_key_values")
             if kind not in (None, "dynamic"):
                 raise ValueError(f"memories are kept in a MemoryCache, which is dynamic; got cache_implementation={kind!r}. Cure: leave it out.")
+            if generation_mode == GenerationMode.ASSISTED_GENERATION or generation_config.is_assistant:
+                raise ValueError(
+                    "assisted and speculative decoding take tokens back, and a memory cannot unlearn them. Cure: generate without an assistant and without "
+                    "prompt_lookup_num_tokens, or within disable_memory(model)."
+                )
+            if given is not None and generation_config.use_cache is False:
+                raise ValueError(
+                    "without use_cache each step reads all tokens anew, and would write them anew into the memories of past_key_values. Cure: leave out one of the two."
+                )
             if given is None and generation_config.use_cache is not False:
                 model_kwargs["past_key_values"] = MemoryCache(self.config)
-            elif isinstance(given, MemoryCache) and given.rows and batch_size % given.rows == 0 and batch_size > given.rows:
-                repeated = given.fork()
-                repeated.batch_repeat_interleave(batch_size // given.rows)
-                model_kwargs["past_key_values"] = repeated
+            times = max(generation_config.num_beams, generation_config.num_return_sequences)
+            if isinstance(given, MemoryCache) and times > 1 and given.rows == batch_size:
+                model_kwargs["past_key_values"] = repeated = given.fork()
+                repeated.batch_repeat_interleave(times)
             generation_config.cache_implementation = None
         base: Any = super()
         return base._prepare_cache_for_generation(generation_config, model_kwargs, generation_mode, batch_size, *args, **kwargs)
@@ -156,10 +172,18 @@ def planned(model: PreTrainedModel, config: MemoryConfig) -> dict[str, MemoryBra
     Raises:
         ValueError: As ``attach``.
     """
+    if not isinstance(model, PreTrainedModel) or model.get_decoder() is model:
+        raise ValueError(
+            f"attach takes a pretrained model with its head, as AutoModelForCausalLM loads it; got {type(model).__name__}. Cure: of a decoder, the model that it is "
+            "of; of a model wrapped by PEFT, model.get_base_model()."
+        )
     family = family_of(model)
     decoder = model.get_decoder()
     if isinstance(decoder, _Decoder):
         raise ValueError("the model has memories already. Cure: detach(model) first.")
+    for module in model.modules():
+        if getattr(module, "gradient_checkpointing", False):
+            refuse_reentrant(module._gradient_checkpointing_func)
     attentions = family.attentions(model)
     names = {id(module): name for name, module in decoder.named_modules()}
     places, dim = config.places(len(attentions)), model.config.hidden_size
@@ -169,13 +193,14 @@ def planned(model: PreTrainedModel, config: MemoryConfig) -> dict[str, MemoryBra
 def put(model: PreTrainedModel, config: MemoryConfig, branches: Mapping[str, MemoryBranch]) -> PreTrainedModel:
     """Give a model the branches that were planned for it; nothing can fail any more."""
     decoder: Any = model.get_decoder()
-    trainable = tuple(name for name, weight in model.named_parameters() if weight.requires_grad)
+    places = config.places(len(family_of(model).attentions(model)))
+    trainable = {name: weight.requires_grad for name, weight in model.named_parameters()}
     model.requires_grad_(False)
     for name, branch in branches.items():
         attention: Any = decoder.get_submodule(name)
         attention.memory = branch.to(next(attention.parameters()).device)
         attention.__class__ = _beside(attention.__class__, _Attention)
-    decoder.session = _Session(config, len(branches), trainable)
+    decoder.session = _Session(config, places, [*branches.values()], trainable)
     decoder.__class__ = _beside(decoder.__class__, _Decoder)
     model.__class__ = _beside(model.__class__, _CausalLM)
     return model
@@ -185,18 +210,20 @@ def detach(model: PreTrainedModel) -> PreTrainedModel:
     """Take a model's memories away: the same object as before ``attach``, with the same weights to be trained.
 
     Raises:
-        ValueError: It has none.
+        ValueError: It has none, or its modules have been given other classes since. Nothing has been changed.
     """
     session = session_of(model)
-    for module in model.modules():
+    changed: list[Any] = [module for module in model.modules() if isinstance(module, _Attention | _Decoder | _CausalLM)]
+    if not all(type(module).__bases__[0] in (_Attention, _Decoder, _CausalLM) for module in changed):
+        raise ValueError("modules of the model have been given other classes since attach, as fully_shard does. Cure: detach(model) before that.")
+    for module in changed:
         if isinstance(module, _Attention):
             del module.memory
-            module.__class__ = module.__class__.__mro__[2]  # pyright: ignore[reportAttributeAccessIssue]
-    decoder: Any = model.get_decoder()
-    del decoder.session
-    decoder.__class__, model.__class__ = decoder.__class__.__mro__[2], model.__class__.__mro__[2]
+        if isinstance(module, _Decoder):
+            del module.session
+        module.__class__ = type(module).__bases__[1]
     for name, weight in model.named_parameters():
-        weight.requires_grad_(name in session.trainable)
+        weight.requires_grad_(session.trainable.get(name, weight.requires_grad))
     return model
 
 
@@ -275,6 +302,11 @@ def attentions_of(model: nn.Module) -> dict[str, nn.Module]:
 def _beside(base: type, mixin: type) -> type:
     """A class that does what the mixin says before what the base does, under the name of the base."""
     return type(base.__name__, (mixin, base), {"__module__": base.__module__, "__doc__": base.__doc__})
+
+
+def _layout(state: MemoryState) -> tuple[int, dict[str, torch.Size]]:
+    """What tells the states of one memory from those of another."""
+    return len(state.moments), {name: weight.shape[1:] for name, weight in state.accumulator.items()}
 
 
 def _mask(attention_mask: Any, given: Tensor) -> Tensor | None:

@@ -31,7 +31,7 @@ class MemoryBranch(nn.Module):
         super().__init__()
         self.number, self.values = number, config.values
         self.memory = memory_from(config.memory, dim)
-        self.strength = nn.Parameter(torch.tensor(float(config.strength)))
+        self.strength = nn.Parameter(torch.tensor([float(config.strength)]))  # not a scalar, which could not lie in shards
         self.to_gate = nn.Linear(dim, 1)
         nn.init.zeros_(self.to_gate.weight)
         nn.init.zeros_(self.to_gate.bias)

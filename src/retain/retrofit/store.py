@@ -32,7 +32,7 @@ VOLATILE = (
 """What a base model's configuration may say differently without being that of another model."""
 
 
-def save(model: nn.Module, folder: str | os.PathLike[str]) -> None:
+def save(model: nn.Module, folder: str | os.PathLike[str], *, weights: Mapping[str, Tensor] | None = None) -> None:
     """Write a model's memories into a folder: ``memory_config.json`` and ``memory_model.safetensors``.
 
     Both appear whole or neither does. The model's own weights are not saved.
@@ -40,6 +40,7 @@ def save(model: nn.Module, folder: str | os.PathLike[str]) -> None:
     Args:
         model: A model with memories, wrapped or not, as by PEFT.
         folder: Where to; it is made if need be.
+        weights: Those that are written, by the names of ``memory_weights``, if not the model's own; as when these lie in shards.
 
     Raises:
         ValueError: The model has no memories, they are not described by plain data, or something wraps their modules.
@@ -63,18 +64,18 @@ def save(model: nn.Module, folder: str | os.PathLike[str]) -> None:
         raise ValueError(
             "the modules of the memories are not as attach made them: something wraps them. Cure: adapt the base by names that spare 'memory'."
         )
-    weights = sealed(FORMAT, {"producer": _version()}, _tensors(branches))
+    data = sealed(FORMAT, {"producer": _version()}, dict(weights or _tensors(branches)))
     described = {
         "format": FORMAT.name,
         "version": FORMAT.version,
         "retain": _version(),
         "base": {"name_or_path": decoder.config._name_or_path, **base_of(decoder.config)},
         "memory": config.to_dict(),
-        "weights_sha256": hashlib.sha256(weights).hexdigest(),
+        "weights_sha256": hashlib.sha256(data).hexdigest(),
     }
     place = Path(folder)
     place.mkdir(parents=True, exist_ok=True)
-    write_together({place / WEIGHTS: weights, place / CONFIG: (json.dumps(described, indent=1, sort_keys=True) + "\n").encode()}, mode=0o644)
+    write_together({place / WEIGHTS: data, place / CONFIG: (json.dumps(described, indent=1, sort_keys=True) + "\n").encode()}, mode=0o644)
 
 
 def load(model: PreTrainedModel, folder: str | os.PathLike[str]) -> PreTrainedModel:
@@ -118,6 +119,26 @@ def load(model: PreTrainedModel, folder: str | os.PathLike[str]) -> PreTrainedMo
         own_tensors = {key.removeprefix(prefix): t for key, t in tensors.items() if key.startswith(prefix)}
         branch.to(own_tensors["strength"].dtype).load_state_dict(own_tensors)
     return put(model, config, branches)
+
+
+def memory_weights(model: nn.Module) -> dict[str, Tensor]:
+    """The weights and measures of a model's memories, by their names in its decoder.
+
+    Raises:
+        ValueError: It has none.
+    """
+    session_of(model)
+    return _tensors(_branches(model))
+
+
+def saved_weights(folder: str | os.PathLike[str]) -> dict[str, Tensor]:
+    """What ``save`` wrote of ``memory_weights``.
+
+    Raises:
+        NotAStateFile: There is no such file in the folder.
+        DamagedStateFile: It is cut short or has changed.
+    """
+    return dict(unsealed(FORMAT, Path(folder) / WEIGHTS)[1])
 
 
 def base_of(config: PretrainedConfig) -> dict[str, Any]:

@@ -59,14 +59,28 @@ class Corpus:
             >>> sorted(corpus.works), b"class JSONDecoder" in corpus.works["json"]
             (['json', 'string'], True)
         """
-        root = library() if folder is None else folder
-        entries = sorted(path for path in root.glob("*") if path.is_dir() or path.suffix == ".py")
-        there = {path.stem: path for path in entries if path.stem.isidentifier() and path.stem not in NOT_THEIR_OWN}
-        missing = sorted(set(names or ()) - set(there))
-        if missing:
-            raise ValueError(f"no Python source of {', '.join(missing)} under {root}; there are {', '.join(there) or 'no packages'}.")
-        works = {name: _source(path) for name, path in there.items() if names is None or name in names}
+        packages = _packages(library() if folder is None else folder, names)
+        works = {name: b"\n".join(file.read_bytes() for file in _source(path)) for name, path in packages.items()}
         return cls({name: text for name, text in works.items() if text})
+
+    @classmethod
+    def modules(cls, folder: Path | None = None, names: Collection[str] | None = None) -> Corpus:
+        """The Python source of ``code`` file by file. To split it by package, split that: ``Corpus.modules(names=trained.works)``.
+
+        Args:
+            folder: Such as ``site_packages()``.
+            names: The packages to take; None means all.
+
+        Raises:
+            ValueError: One of the names is not there, or there is no source.
+
+        Examples:
+            >>> sorted(Corpus.modules(names=["json"]).works)
+            ['json/__init__.py', 'json/decoder.py', 'json/encoder.py', 'json/scanner.py', 'json/tool.py']
+        """
+        root = library() if folder is None else folder
+        files = [file for path in _packages(root, names).values() for file in _source(path)]
+        return cls({file.relative_to(root).as_posix(): text for file in files if (text := file.read_bytes())})
 
     @classmethod
     def writings(cls, folder: Path) -> Corpus:
@@ -187,10 +201,19 @@ def site_packages() -> Path:
     return Path(sysconfig.get_paths()["purelib"])
 
 
-def _source(path: Path) -> bytes:
+def _packages(root: Path, names: Collection[str] | None) -> dict[str, Path]:
+    """The packages and modules of a folder by name; all of them, or those of ``names``."""
+    entries = sorted(path for path in root.glob("*") if path.is_dir() or path.suffix == ".py")
+    there = {path.stem: path for path in entries if path.stem.isidentifier() and path.stem not in NOT_THEIR_OWN}
+    if missing := sorted(set(names or ()) - set(there)):
+        raise ValueError(f"no Python source of {', '.join(missing)} under {root}; there are {', '.join(there) or 'no packages'}.")
+    return {name: path for name, path in there.items() if names is None or name in names}
+
+
+def _source(path: Path) -> list[Path]:
     """The Python files of a package, or of a module, in the order of their paths."""
     files = [path] if path.is_file() else [file for file in sorted(path.rglob("*.py")) if not NOT_THEIR_OWN & set(file.relative_to(path).parts)]
-    return b"\n".join(file.read_bytes() for file in files if file.is_file())
+    return [file for file in files if file.is_file()]
 
 
 def _decode(raw: bytes) -> str:

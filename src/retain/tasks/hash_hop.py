@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import string
 from dataclasses import dataclass, field
 from itertools import accumulate
 
@@ -11,8 +10,89 @@ import torch
 
 from .codec import Bytes, Codec, ask
 from .task import AbstractTask, Fact, Sample
+from .words import Letters
 
 Chain = list[str]
+
+
+@dataclass(frozen=True)
+class Chains:
+    r"""How chains of hashes are drawn, written and asked.
+
+    Args:
+        hops: Lines of a chain, 1 to 6.
+        letters: Letters of a hash.
+        thought: Whether the hashes on the way are asked too.
+        codec: What a token is.
+
+    Raises:
+        ValueError: A size is out of range.
+
+    Examples:
+        >>> chains = Chains(hops=2, letters=3, thought=False, codec=Bytes())
+        >>> [Bytes().decode(line) for line in chains.lines(["Rbs", "miW", "Gaz"])]
+        ['Rbs = miW\n', "miW = 'Gaz'\n"]
+        >>> [Bytes().decode(part) for part in chains.ask(["Rbs", "miW", "Gaz"])]
+        ["COMPLETION:\nHops=2\n\nCoT=False\n\nRbs = '", 'Gaz']
+    """
+
+    hops: int
+    letters: int
+    thought: bool
+    codec: Codec
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.hops <= 6:
+            raise ValueError(f"Hash-Hop needs hops of 1 to 6, got {self.hops}.")
+        if self.letters < 1:
+            raise ValueError(f"Hash-Hop needs letters >= 1, got letters={self.letters}.")
+
+    def draw(self, dice: random.Random, taken: set[str]) -> Chain:
+        """One hash more than there are hops, none of them in ``taken``, where they are put."""
+        chain, hashes = [], Letters(self.letters)
+        while len(chain) <= self.hops:
+            drawn = hashes.draw(dice)
+            if drawn not in taken:
+                taken.add(drawn)
+                chain.append(drawn)
+        return chain
+
+    def lines(self, chain: Chain) -> list[list[int]]:
+        """The lines of a chain; quotes mark its last hash."""
+        ends = [*chain[1:-1], f"'{chain[-1]}'"]
+        return [self.codec.encode(f"{left} = {right}\n") for left, right in zip(chain, ends, strict=False)]
+
+    def answer(self, chain: Chain) -> int:
+        """How many tokens stand in the last line of a chain before its last hash."""
+        return len(ask(self.codec, f"{chain[-2]} = '", f"{chain[-1]}'\n")[0])
+
+    def ask(self, chain: Chain, *, first: bool = True) -> tuple[list[int], list[int]]:
+        """The question for the end of a chain, and the answer. The first question has the head of the completion before it."""
+        before = f"COMPLETION:\nHops={self.hops}\n\nCoT={self.thought}\n\n" if first else "'\n"
+        return ask(self.codec, f"{before}{chain[0]} = '", " = ".join(chain[1:]) if self.thought else chain[-1])
+
+    def check_enough(self, hashes: int) -> None:
+        """Refuse letters of which there are too few for so many different hashes."""
+        exist = Letters(self.letters).count
+        if 2 * hashes > exist:
+            raise ValueError(
+                f"Hash-Hop of these sizes needs about {hashes} different hashes, and of letters={self.letters} there are {exist}; at most half of "
+                "them are used. Cure: more letters, or smaller sizes."
+            )
+
+
+def shuffle(lines: list[list[int]], dice: random.Random) -> tuple[list[int], list[int]]:
+    """The tokens of the lines in a random order, and where each line begins.
+
+    Examples:
+        >>> shuffle([[1, 2], [3], [4, 5]], random.Random(0))
+        ([1, 2, 4, 5, 3], [0, 4, 2])
+    """
+    order = list(range(len(lines)))
+    dice.shuffle(order)
+    begins = accumulate((len(lines[i]) for i in order), initial=0)
+    starts = dict(zip(order, begins, strict=False))
+    return [token for i in order for token in lines[i]], [starts[i] for i in range(len(lines))]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,24 +140,19 @@ class HashHop(AbstractTask):
     codec: Codec = field(default_factory=Bytes)
 
     def __post_init__(self) -> None:
-        if not 1 <= self.hops <= 6:
-            raise ValueError(f"HashHop.hops must be 1 to 6, got {self.hops}.")
-        if self.letters < 1 or self.queries < 1:
-            raise ValueError(f"HashHop needs letters >= 1 and queries >= 1, got letters={self.letters} and queries={self.queries}.")
+        chains = self._chains
+        if self.queries < 1:
+            raise ValueError(f"HashHop needs queries >= 1, got queries={self.queries}.")
         dice = random.Random(0)
-        tail, lines = self._asked([self._chain(dice, set()) for _ in range(self.queries)])
-        needed, room = sum(len(line) for line in lines), self.length - len(tail)
+        asked = [chains.draw(dice, set()) for _ in range(self.queries)]
+        tail = len(self._tail(asked))
+        needed, room = sum(len(line) for chain in asked for line in chains.lines(chain)), self.length - tail
         if needed > room:
             raise ValueError(
                 f"HashHop.length={self.length} has no room for {self.queries} chains of {self.hops} lines and their questions. "
-                f"Cure: length={needed + len(tail)} or more."
+                f"Cure: length={needed + tail} or more."
             )
-        hashes, exist = round(room / needed * self.queries * (self.hops + 1)), len(string.ascii_letters) ** self.letters
-        if 2 * hashes > exist:
-            raise ValueError(
-                f"HashHop of length={self.length} needs about {hashes} different hashes, and of letters={self.letters} there are {exist}; at most half of "
-                "them are used. Cure: more letters, or a smaller length."
-            )
+        chains.check_enough(round(room / needed * self.queries * (self.hops + 1)))
 
     @property
     def vocab_size(self) -> int:
@@ -86,47 +161,26 @@ class HashHop(AbstractTask):
     def sample(self, seed: int) -> Sample:
         dice = random.Random(f"hash hop {seed}")
         taken: set[str] = set()
-        chains = [self._chain(dice, taken) for _ in range(self.queries)]
-        tail, lines = self._asked(chains)
+        queried = [self._chains.draw(dice, taken) for _ in range(self.queries)]
+        tail, lines = self._tail(queried), [line for chain in queried for line in self._chains.lines(chain)]
         missing = self.length - len(tail) - sum(map(len, lines))
         while missing >= 0:
-            further = self._lines(self._chain(dice, taken))
+            further = self._chains.lines(self._chains.draw(dice, taken))
             missing -= sum(map(len, further))
             lines += further if missing >= 0 else []
-        order = list(range(len(lines)))
-        dice.shuffle(order)
-        starts = dict(zip(order, accumulate((len(lines[i]) for i in order), initial=0), strict=False))
-        body = [token for i in order for token in lines[i]]
+        body, starts = shuffle(lines, dice)
         tokens = torch.tensor(body + [token for token, _ in tail])
         asked = torch.tensor([False] * len(body) + [is_asked for _, is_asked in tail])
         first = int(asked.int().argmax())
-        last, target = chains[0][-2:]
-        answer = starts[self.hops - 1] + len(ask(self.codec, f"{last} = '", f"{target}'\n")[0])
+        answer = starts[self.hops - 1] + self._chains.answer(queried[0])
         facts: dict[str, Fact] = {"hops": self.hops, "chains": len(lines) // self.hops, "distance": first - answer}
         return Sample(tokens, asked, facts | {f"distance_{hop + 1}": first - starts[hop] for hop in range(self.hops)})
 
-    def _chain(self, dice: random.Random, taken: set[str]) -> Chain:
-        """One hash more than there are hops, none of them in ``taken``, where they are put."""
-        chain: Chain = []
-        while len(chain) <= self.hops:
-            drawn = "".join(dice.choices(string.ascii_letters, k=self.letters))
-            if drawn not in taken:
-                taken.add(drawn)
-                chain.append(drawn)
-        return chain
+    @property
+    def _chains(self) -> Chains:
+        return Chains(self.hops, self.letters, self.thought, self.codec)
 
-    def _lines(self, chain: Chain) -> list[list[int]]:
-        """The lines of a chain; quotes mark its last hash."""
-        ends = [*chain[1:-1], f"'{chain[-1]}'"]
-        return [self.codec.encode(f"{left} = {right}\n") for left, right in zip(chain, ends, strict=False)]
-
-    def _asked(self, chains: list[Chain]) -> tuple[list[tuple[int, bool]], list[list[int]]]:
-        """The completion, token by token with whether it is asked, and the lines that it is answered from."""
-        tail: list[tuple[int, bool]] = []
-        before = f"COMPLETION:\nHops={self.hops}\n\nCoT={self.thought}\n\n"
-        for chain in chains:
-            answer = " = ".join(chain[1:]) if self.thought else chain[-1]
-            prompt, tokens = ask(self.codec, f"{before}{chain[0]} = '", answer)
-            tail += [*((token, False) for token in prompt), *((token, True) for token in tokens)]
-            before = "'\n"
-        return tail, [line for chain in chains for line in self._lines(chain)]
+    def _tail(self, queried: list[Chain]) -> list[tuple[int, bool]]:
+        """The completion, token by token with whether it is asked."""
+        asked = [self._chains.ask(chain, first=chain is queried[0]) for chain in queried]
+        return [(token, is_answer) for pair in asked for part, is_answer in zip(pair, (False, True), strict=True) for token in part]

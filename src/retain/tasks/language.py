@@ -6,6 +6,7 @@ import random
 from dataclasses import dataclass, field
 
 import torch
+from torch import Tensor
 
 from .book import Book
 from .codec import Bytes, Codec, read
@@ -47,12 +48,22 @@ class LanguageModelling(AbstractTask):
         return self.codec.vocab_size
 
     def sample(self, seed: int) -> Sample:
-        offset = place = random.Random(f"language {seed}").randrange(len(self.book))
+        offset = random.Random(f"language {seed}").randrange(len(self.book))
+        return Sample(stretch(self.book, offset, self.length, self.codec), torch.arange(self.length) > 0, {"offset": offset})
 
-        def on(size: int) -> torch.Tensor:
-            nonlocal place
-            place += size
-            return self.book.window(place - size, size)
 
-        tokens = read(self.codec, on, self.length)
-        return Sample(tokens, torch.arange(self.length) > 0, {"offset": offset})
+def stretch(book: Book, start: int, length: int, codec: Codec) -> Tensor:
+    """Exactly ``length`` tokens [length] of a book from its byte ``start`` on.
+
+    Examples:
+        >>> stretch(Book.of("to be or not to be"), 3, 5, Bytes()).tolist() == list(b"be or")
+        True
+    """
+    place = start
+
+    def on(size: int) -> Tensor:
+        nonlocal place
+        place += size
+        return book.window(place - size, size)
+
+    return read(codec, on, length)

@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple
 import torch
 
 from .codec import Bytes, Codec, ask
-from .haystack import Haystack, Repeated, distinct, hide, made_up
+from .haystack import Haystack, Hidden, Repeated, distinct, hide, made_up
 from .task import AbstractTask, Sample
 
 Kind = Literal["passkey", "number", "word"]
@@ -123,12 +123,10 @@ class Needle(AbstractTask):
         return self.codec.vocab_size
 
     def sample(self, seed: int) -> Sample:
-        dice = random.Random(f"needle {seed}")
-        drawn = self._draw(dice)
+        drawn, hidden = self.hidden(seed)
         pieces = [(part, asked) for question, answer in drawn.asked for part, asked in ((question, False), (answer, True))]
         tail = torch.tensor([token for part, _ in pieces for token in part], dtype=torch.long)
-        hidden = hide(self.haystack, drawn.lines, self.length - len(tail), self.codec, dice)
-        start, first = hidden.starts[drawn.newest], self.length - len(drawn.asked[-1][1])
+        start, first = hidden.starts[drawn.places[-1]], self.length - len(drawn.asked[-1][1])
         asked = torch.zeros(self.length, dtype=torch.bool)
         asked[len(hidden.tokens) :] = torch.tensor([asked for part, asked in pieces for _ in part])
         return Sample(
@@ -139,11 +137,18 @@ class Needle(AbstractTask):
                 "needles": self.needles,
                 "rebound": self.rebound,
                 "depth": start / len(hidden.tokens),
-                "distance": first - start - drawn.offset,
+                "distance": first - start - drawn.offsets[-1],
             },
         )
 
-    def _draw(self, dice: random.Random) -> _Lines:
+    def hidden(self, seed: int) -> tuple[Lines, Hidden]:
+        """What is written into the hay and what is asked, and the hay with it; what is asked stands behind it in ``length`` tokens."""
+        dice = random.Random(f"needle {seed}")
+        drawn = self._draw(dice)
+        tail = sum(len(question) + len(answer) for question, answer in drawn.asked)
+        return drawn, hide(self.haystack, drawn.lines, self.length - tail, self.codec, dice)
+
+    def _draw(self, dice: random.Random) -> Lines:
         keys = distinct(lambda: made_up(KEY_SYLLABLES, dice), self.needles)
         values = distinct(lambda: self._value(dice), self.needles + self.rebound)
         bound = [*keys, *[keys[0]] * self.rebound]
@@ -152,16 +157,16 @@ class Needle(AbstractTask):
         newest = max(i for i, key in enumerate(bound) if key == keys[0])
         places = [*(bound.index(key) for key in keys[1 : self.questions]), newest]
         asked = [ask(self.codec, texts[place][0], values[place]) for place in places]
-        needle = ask(self.codec, *texts[newest])
+        offsets = [len(ask(self.codec, *texts[place])[0]) for place in places]
         lines = [self.codec.encode(prompt + rest) for prompt, rest in texts]
         rates = ((self._lookalike, self.distractors.lookalikes), (self._misspelt, self.distractors.misspelt))
         others = [line for line, rate in rates for _ in range(round(rate * self.length / 1000))]
         for other in others:
-            place = dice.randrange(len(lines) + 1)
-            newest += place <= newest
+            before = dice.randrange(len(lines) + 1)
+            places = [place + (before <= place) for place in places]
             (key,) = distinct(lambda: made_up(KEY_SYLLABLES, dice), 1, avoid=keys)
-            lines.insert(place, self.codec.encode(other(key, dice)))
-        return _Lines(lines, newest, len(needle[0]), asked)
+            lines.insert(before, self.codec.encode(other(key, dice)))
+        return Lines(lines, places, offsets, asked)
 
     def _mark(self, key: str) -> str:
         before, behind = MARKS[self.kind]
@@ -182,15 +187,14 @@ class Needle(AbstractTask):
         return f"\n{before[:place]}{other}{before[place + 1 :]}{key}{behind}{self._value(dice)}.\n"
 
 
-class _Lines(NamedTuple):
-    """What is written into the hay and what is asked: questions with answers.
-
-    ``newest`` is the line that answers the last one, and its value stands ``offset`` tokens behind its start.
+class Lines(NamedTuple):
+    """What is written into the hay and what is asked: questions with answers, each with the line that answers it, and how many tokens behind the start
+    of that line its value stands.
     """
 
     lines: list[list[int]]
-    newest: int
-    offset: int
+    places: list[int]
+    offsets: list[int]
     asked: list[tuple[list[int], list[int]]]
 
     @property

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -31,37 +33,19 @@ class CheckpointError(ValueError):
     """A folder of checkpoints cannot be used as asked. The message says why, and what to do."""
 
 
-def save_checkpoint(
-    folder: Path,
-    model: RetainForCausalLM,
-    learner: torch.optim.Optimizer,
-    place: Place,
-    log: dict[str, Any],
-    carried: RetainCache,
-    keep: int,
-    workers: Workers,
-) -> None:
-    """Write ``folder``/step-N: the model as transformers saves it, the optimizer, where the training stands, and the memories that are carried along.
+@contextmanager
+def whole_checkpoint(folder: Path, step: int, keep: int, workers: Workers) -> Generator[Path]:
+    """A folder to write a checkpoint into, which becomes ``folder``/step-N when all of it is there; older ones beyond ``keep`` go after that.
 
-    All processes call it together. It is written beside its place and put there when it is complete; older ones beyond ``keep`` are removed after that.
+    All processes enter it together. They find the folder made, and it is put in its place when the last of them is done.
     """
-    target = folder / f"{_PREFIX}{place.step:08d}"
-    beside = folder / f".unfinished-{place.step:08d}"
-    weights = {name: whole(weight) for name, weight in model.state_dict().items()}
-    tensors = {name: whole(value) for name, value in optimizer_tensors(learner).items()} | {"random": torch.get_rng_state()}
+    target = folder / f"{_PREFIX}{step:08d}"
+    beside = folder / f".unfinished-{step:08d}"
     if workers.first:
         shutil.rmtree(beside, ignore_errors=True)
         beside.mkdir(parents=True)
-        model.save_pretrained(beside, state_dict=weights)
-        _write(tensors, beside / "training.safetensors")
-        (beside / "training.json").write_text(
-            json.dumps({"place": asdict(place), "log": log, "seen": carried.seen, "processes": workers.count}, indent=1)
-        )
     workers.together()
-    going = {f"{i}/{name}": value for i, state in enumerate(carried.states) for name, value in state.named_tensors()}
-    if carried.unfinished is not None:
-        going |= placed(dict(carried.unfinished.named_tensors()), _UNFINISHED)
-    _write(going, beside / _carried(workers.rank))
+    yield beside
     workers.together()
     if workers.first:
         for file in beside.iterdir():
@@ -72,6 +56,49 @@ def save_checkpoint(
         for old in checkpoints(folder)[:-keep]:
             shutil.rmtree(old)
     workers.together()
+
+
+def save_training(beside: Path, learner: torch.optim.Optimizer, about: Mapping[str, Any], workers: Workers) -> None:
+    """Write the optimizer and where the training stands into a checkpoint."""
+    tensors = {name: whole(value) for name, value in optimizer_tensors(learner).items()} | {"random": torch.get_rng_state()}
+    if workers.first:
+        _write(tensors, beside / "training.safetensors")
+        (beside / "training.json").write_text(json.dumps({**about, "processes": workers.count}, indent=1))
+
+
+def load_training(path: Path, learner: torch.optim.Optimizer) -> dict[str, Any]:
+    """Fill the optimizer from a checkpoint, and give back what ``save_training`` was told.
+
+    Raises:
+        CheckpointError: A file of it is missing or damaged.
+    """
+    tensors, about = _read(path)
+    slots = [weight for group in learner.param_groups for weight in group["params"]]
+    restore_optimizer(learner, {name: like(value, slots[int(name.split("/")[0])]) for name, value in tensors.items() if name != "random"})
+    torch.set_rng_state(tensors["random"])
+    return about
+
+
+def save_checkpoint(
+    folder: Path,
+    model: RetainForCausalLM,
+    learner: torch.optim.Optimizer,
+    place: Place,
+    log: dict[str, Any],
+    carried: RetainCache,
+    keep: int,
+    workers: Workers,
+) -> None:
+    """Write ``folder``/step-N: the model as transformers saves it, the optimizer, where the training stands, and the memories that are carried along."""
+    weights = {name: whole(weight) for name, weight in model.state_dict().items()}
+    with whole_checkpoint(folder, place.step, keep, workers) as beside:
+        if workers.first:
+            model.save_pretrained(beside, state_dict=weights)
+        save_training(beside, learner, {"place": asdict(place), "log": log, "seen": carried.seen}, workers)
+        going = {f"{i}/{name}": value for i, state in enumerate(carried.states) for name, value in state.named_tensors()}
+        if carried.unfinished is not None:
+            going |= placed(dict(carried.unfinished.named_tensors()), _UNFINISHED)
+        _write(going, beside / _carried(workers.rank))
 
 
 def checkpoints(folder: Path) -> list[Path]:
@@ -93,14 +120,10 @@ def load_checkpoint(
     Raises:
         CheckpointError: A file of it is missing or damaged, or it is of another model or of another number of processes with memories to carry along.
     """
-    try:
-        weights, tensors = load_file(path / "model.safetensors"), load_file(path / "training.safetensors")
-        about = json.loads((path / "training.json").read_text(encoding="utf-8"))
+    _, about = _read(path)
+    with legible(path):
+        weights = load_file(path / "model.safetensors")
         carried = load_file(path / _carried(workers.rank)) if (path / _carried(workers.rank)).exists() else {}
-    except (OSError, ValueError, SafetensorError) as error:
-        raise CheckpointError(
-            f"the checkpoint {path} cannot be read ({error}). Cure: remove that folder; the training goes on from the one before."
-        ) from None
     if carried and about["processes"] != workers.count:
         raise CheckpointError(f"{path} holds memories of {about['processes']} processes and there are {workers.count}; go on with as many.")
     own = {name: weight for name, weight in model.state_dict(keep_vars=True).items() if name in weights}
@@ -110,9 +133,7 @@ def load_checkpoint(
     with torch.no_grad():
         for name, weight in own.items():
             weight.copy_(like(weights[name], weight))
-    slots = [weight for group in learner.param_groups for weight in group["params"]]
-    restore_optimizer(learner, {name: like(value, slots[int(name.split("/")[0])]) for name, value in tensors.items() if name != "random"})
-    torch.set_rng_state(tensors["random"])
+    load_training(path, learner)
     waiting, layers = under(carried, _UNFINISHED), range(len({name.split("/")[0] for name in carried if not name.startswith(_UNFINISHED)}))
     states = tuple(BlockState.of(under(carried, f"{i}/")).map(lambda t: t.to(workers.device)) for i in layers)
     unfinished = Unfinished.of(waiting).map(lambda t: t.to(workers.device)) if waiting else None
@@ -124,5 +145,22 @@ def _carried(rank: int) -> str:
     return f"carried-{rank}.safetensors"
 
 
-def _write(tensors: dict[str, Tensor], path: Path) -> None:
+def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    with legible(path):
+        return load_file(path / "training.safetensors"), json.loads((path / "training.json").read_text(encoding="utf-8"))
+
+
+@contextmanager
+def legible(path: Path) -> Generator[None]:
+    """Where what cannot be read is a damaged checkpoint."""
+    try:
+        yield
+    except (OSError, ValueError, SafetensorError) as error:
+        raise CheckpointError(
+            f"the checkpoint {path} cannot be read ({error}). Cure: remove that folder; the training goes on from the one before."
+        ) from None
+
+
+def _write(tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Write tensors, wherever they lie, into a file of a checkpoint."""
     save_file({name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}, path)

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 import torch
 
-from retain.tasks import Batch, Sample
+from retain.tasks import AbstractTask, Batch, Sample
 
 from .run import Lesson, Run
 
-_TRAINED = 1 << 40  # seeds from here on are for training, those below for evaluation
+TRAINED = 1 << 40  # seeds from here on are for training, those below for evaluation
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +39,7 @@ def draw(run: Run, place: Place, rows: Sequence[int]) -> Batch:
     return Batch.of([_sample(run, lesson, place.drawn, row) for row in rows])
 
 
-def _sample(run: Run, lesson: Lesson, drawn: int, row: int) -> Sample:
+def _sample(run: Run, lesson: Lesson[AbstractTask], drawn: int, row: int) -> Sample:
     dice = torch.Generator().manual_seed(run.seed * 1_000_003 + drawn)
     task = lesson.tasks[int(torch.randint(len(lesson.tasks), (1,), generator=dice))]
-    return task.sample(_TRAINED + (run.seed << 44) + drawn * run.reading.rows + row)
+    return task.sample(TRAINED + (run.seed << 44) + drawn * run.reading.rows + row)

@@ -5,13 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Generic, Literal, TypeVar
 
-from retain.tasks import AbstractTask
+from retain.tasks import AbstractPages, AbstractTask
+
+T = TypeVar("T", AbstractTask, AbstractPages, covariant=True)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Lesson:
+class Lesson(Generic[T]):
     """A stretch of the curriculum.
 
     Args:
@@ -30,7 +32,7 @@ class Lesson:
         10
     """
 
-    tasks: tuple[AbstractTask, ...]
+    tasks: tuple[T, ...]
     steps: int
     promote_at: float | None = None
     patience: int = 10
@@ -166,7 +168,7 @@ class Run:
     """
 
     model: Mapping[str, Any]
-    lessons: tuple[Lesson, ...]
+    lessons: tuple[Lesson[AbstractTask], ...]
     schedule: Schedule = field(default_factory=Schedule)
     reading: Reading = field(default_factory=Reading)
     watch: Watch = field(default_factory=Watch)

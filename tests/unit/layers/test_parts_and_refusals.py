@@ -10,6 +10,7 @@ import torch
 
 from retain import TTTMLP, Gates, NeuralMemory, Output, Projections, TTTLinear, presets
 from retain.core.errors import EngineRefusal, StateMismatch
+from retain.core.rule import MemoryRule
 from retain.engines import Dual
 from tests.samples import DIM, LAYERS, layer, stream
 from tests.tolerances import assert_near
@@ -105,9 +106,10 @@ def test_the_cost_of_writing_lies_between_nothing_and_two_and_can_be_lowered(cur
     assert slope[1] == 0
 
 
-def test_autocast_leaves_the_state_in_full_precision() -> None:
+@pytest.mark.parametrize("rule", [presets.titans(), presets.delta_net(), presets.gated_delta_net(), presets.rwkv7(), presets.gla()])
+def test_autocast_leaves_the_state_in_full_precision(rule: MemoryRule) -> None:
     torch.manual_seed(0)
-    memory, x = NeuralMemory(16, heads=2), torch.randn(2, 150, 16)
+    memory, x = NeuralMemory(16, heads=2, rule=rule), torch.randn(2, 150, 16)
     exact, _ = memory(x)
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
         y, state = memory(x[:, :100])

@@ -68,10 +68,14 @@ def test_what_belongs_to_another_package_is_left_out(tmp_path: Path) -> None:
     )
     assert Corpus.code(tmp_path).works == {"a": b"0\n1", "f": b"4"}
     assert Corpus.code(tmp_path, names=["f"]).works == {"f": b"4"}
+    assert Corpus.modules(tmp_path).works == {"a/a.py": b"0", "a/b.py": b"1", "f.py": b"4"}
+    assert Corpus.modules(tmp_path, names=["a"]).works == {"a/a.py": b"0", "a/b.py": b"1"}
     with pytest.raises(ValueError, match=r"no Python source of z under .*; there are a, f"):
         Corpus.code(tmp_path, names=["f", "z"])
     with pytest.raises(ValueError, match="at least one work"):
         Corpus.code(tmp_path / "nothing")
+    with pytest.raises(ValueError, match=r"no Python source of z under .*; there are a, f"):
+        Corpus.modules(tmp_path, names=["z"])
 
 
 def test_installed_packages_are_code_too() -> None:

@@ -8,8 +8,8 @@ from dataclasses import replace
 
 import pytest
 
-from retain.tasks import BytePairs, Bytes, VariableTracing, variables
-from retain.tasks.variables import Syntax
+from retain.tasks import BytePairs, Bytes, VariableTracing, programs
+from retain.tasks.programs import Syntax
 from tests.unit.tasks.asking import PAIRS, check_even, check_solved, hits, parts_of
 
 SIZES = [
@@ -84,8 +84,8 @@ def test_where_names_and_numbers_are_few_names_still_differ_and_numbers_of_the_a
     def few(dice: random.Random, taken: set[str], _: int = 0) -> str:
         return dice.choice(sorted({str(number) for number in range(10_000, 10_030)} - taken))
 
-    monkeypatch.setattr(variables, "LETTERS", 2)
-    monkeypatch.setattr(variables, "_number", few)
+    monkeypatch.setattr(programs, "LETTERS", 2)
+    monkeypatch.setattr(programs, "_number", few)
     for seed in range(10):
         context, answer = parts_of(VariableTracing(hops=1, reassigned=9, syntax="python", length=3000).sample(seed))
         assert solve_python(context) == answer

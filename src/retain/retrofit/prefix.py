@@ -1,0 +1,81 @@
+"""What the layers below the first memory make of tokens: they are frozen, so it is computed once."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from .attach import disable_memory, session_of
+from .families import family_of
+
+
+class FrozenPrefix:
+    """The stream at the first layer with a memory, row by row, kept for rows that come again.
+
+    Training a memory in a late layer on pages that are read more than once costs only the layers from there on.
+
+    Args:
+        model: A model with memories.
+
+    Raises:
+        ValueError: It has none.
+
+    Examples:
+        >>> from transformers import LlamaConfig, LlamaForCausalLM
+        >>> from retain.retrofit import MemoryConfig, attach
+        >>> base = LlamaForCausalLM(LlamaConfig(vocab_size=32, hidden_size=16, intermediate_size=16, num_hidden_layers=2, num_attention_heads=2)).eval()
+        >>> prefix = FrozenPrefix(attach(base, MemoryConfig(layers=(1,), memory={"heads": 2})))
+        >>> prefix([torch.arange(3), torch.arange(5)]).shape, len(prefix)
+        (torch.Size([2, 5, 16]), 2)
+    """
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        self.model, self.first, self.kept = model, session_of(model).places[0], dict[bytes, Tensor]()
+
+    def __len__(self) -> int:
+        return len(self.kept)
+
+    @torch.no_grad()
+    def __call__(self, rows: Sequence[Tensor]) -> Tensor:
+        """The streams of rows of tokens, padded on the right [batch, time, dim]."""
+        names = [row.cpu().numpy().tobytes() for row in rows]
+        new = {name: row for name, row in zip(names, rows, strict=True) if name not in self.kept}
+        if new:
+            tokens, mask = side_by_side(list(new.values()), self.model.device)
+            with disable_memory(self.model), _layers(self.model, slice(0, self.first), last=False):
+                hidden = self.model.get_decoder()(input_ids=tokens, attention_mask=mask, use_cache=False).last_hidden_state
+            self.kept |= {name: hidden[i, : len(row)].clone() for i, (name, row) in enumerate(new.items())}
+        return torch.nn.utils.rnn.pad_sequence([self.kept[name] for name in names], batch_first=True)
+
+    @contextmanager
+    def above(self) -> Generator[None]:
+        """Within, the decoder goes on from such a stream, given as ``inputs_embeds``."""
+        with _layers(self.model, slice(self.first, None), last=True):
+            yield
+
+
+def side_by_side(rows: Sequence[Tensor], device: torch.device) -> tuple[Tensor, Tensor]:
+    """Rows of tokens padded on the right [batch, time], and where there is a token."""
+    pad = torch.nn.utils.rnn.pad_sequence
+    tokens, mask = pad(list(rows), batch_first=True), pad([torch.ones_like(row) for row in rows], batch_first=True)
+    return tokens.to(device), mask.to(device)
+
+
+@contextmanager
+def _layers(model: PreTrainedModel, which: slice, last: bool) -> Generator[None]:
+    """Within, the decoder has only these of its layers, and the norm behind them only if they are the last."""
+    decoder: Any = model.get_decoder()
+    name = family_of(model).layers
+    layers, norm = decoder.get_submodule(name), decoder.norm
+    setattr(decoder, name, layers[which])
+    decoder.norm = norm if last else nn.Identity()
+    try:
+        yield
+    finally:
+        setattr(decoder, name, layers)
+        decoder.norm = norm

@@ -1,0 +1,7 @@
+"""Training the memories of a pretrained model, which itself is frozen: pages are read, the attention cache is cut, and questions are asked."""
+
+from .run import Fitting as Fitting
+from .run import PageReading as PageReading
+from .run import Restraint as Restraint
+from .run import RetrofitRun as RetrofitRun
+from .trainer import RetrofitTrainer as RetrofitTrainer
