@@ -104,7 +104,7 @@ STRENGTH = "layers.0.self_attn.memory.strength"
     [
         (lambda t: {n: w for n, w in t.items() if n != STRENGTH}, rf"missing \['{STRENGTH}'\]"),
         (lambda t: {**t, "layers.1.self_attn.memory.strength": t[STRENGTH]}, r"unexpected \['layers.1"),
-        (lambda t: {**t, STRENGTH: t[STRENGTH].view(1)}, rf"of other shapes \['{STRENGTH} \[1\] for \[\]'\]"),
+        (lambda t: {**t, STRENGTH: t[STRENGTH].view(1, 1)}, rf"of other shapes \['{STRENGTH} \[1, 1\] for \["),
         (lambda t: {**t, STRENGTH: t[STRENGTH].long()}, "not of one floating type"),
         (lambda t: {**t, STRENGTH: t[STRENGTH].half()}, "not of one floating type"),
         (lambda t: {n: w.long() for n, w in t.items()}, "not of one floating type"),
