@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from .settings import SETTINGS
 
-PARTS = ("settings", "decoding", "flops", "streaming", "long", "growth", "memories", "delta", "optimizers", "hope")
+PARTS = ("settings", "decoding", "flops", "streaming", "long", "growth", "memories", "delta", "optimizers", "hope", "retrofit")
 FEWEST_REPEATS = 5
 
 

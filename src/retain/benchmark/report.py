@@ -44,7 +44,7 @@ def markdown(results: Results) -> str:
     Args:
         results: What ``run`` returned, or the JSON it was written to.
     """
-    parts = (_note, _comparison, _memories, _delta, _optimizers, _hope, _decoding, _flops, _streaming, _long, _growth)
+    parts = (_note, _comparison, _memories, _delta, _optimizers, _hope, _retrofit, _decoding, _flops, _streaming, _long, _growth)
     return "\n\n".join(text for part in parts for text in part(results))
 
 
@@ -186,6 +186,29 @@ def _hope(results: Results) -> Iterator[str]:
         )
     yield _table(["model", "chunk", "parameters", "tokens/s trained", "times the LMM's time"], lines)
     yield f"{found['what']}."
+
+
+def _retrofit(results: Results) -> Iterator[str]:
+    if "retrofit" not in results:
+        return
+    found = results["retrofit"]
+    yield "## A memory beside every layer of SmolLM2-135M"
+    if "skipped" in found:
+        yield found["skipped"]
+        return
+    lines = []
+    for row in found["rows"]:
+        rates = [f"{number(row[who]['median'])} ({number(row[who]['min'])} - {number(row[who]['max'])})" for who in ("base", "with memories")]
+        said = "time {:.2f} times the base's" if row["phase"] == "forward" else "{:.2f} of the base's speed"
+        verdict = _verdict(row["reached"], f"{row['target']} at {'most' if row['phase'] == 'forward' else 'least'}")
+        lines.append([row["phase"], *rates, said.format(row["ratio"]) + verdict])
+    yield _table(["phase", "base, tokens/s", "with memories, tokens/s", "ratio, the median of the rounds"], lines)
+    stream = found["stream"]
+    yield (
+        f"{found['what']}. A stream of {stream['tokens']:,} tokens in pieces of {stream['piece']:,}, the attention cut behind each: the memories take "
+        f"{' or '.join(f'{size / 2**20:.1f}' for size in stream['state_bytes'])} MB throughout; resident memory, most over most of the first tenth: "
+        f"{stream['resident_ratio']:.2f}{_verdict(stream['reached'], format(stream['target'], '.1f') + ' at most')}."
+    )
 
 
 def _decoding(results: Results) -> Iterator[str]:

@@ -19,6 +19,7 @@ from .memories import measure_memories
 from .optimizers import measure_optimizers
 from .peer import peer_package
 from .plan import PARTS, Plan
+from .retrofit import measure_retrofit
 from .streaming import measure_long_training, measure_streaming
 from .timing import SGEMM_FLOPS, Watch, in_turns, sgemm
 
@@ -38,6 +39,7 @@ MEASURES: dict[str, Measure] = dict(
             measure_delta_rule,
             measure_optimizers,
             measure_hope,
+            measure_retrofit,
         ),
         strict=True,
     )

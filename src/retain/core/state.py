@@ -49,7 +49,9 @@ class MemoryState:
         beside: Weights of another memory, as they stood before the step under way; only if the rule adds them where gradients are taken.
         recent: What engines remember of the last tokens, by name: as ``q`` the ``context``, only if the structure lets tokens see each other; and what
             those to come will write again, each [batch, window - 1, ...], only if the bias has a window, and from the first call on.
-        buffers: What a layer remembers beside its memory (convolution tails, gates of an unfinished step), each [batch, ...].
+        buffers: What a layer remembers beside its memory (convolution tails, gates of an unfinished step), each [batch, ...]; under names that begin with
+            ``waiting_`` what it was given of an unfinished step and has not looked at yet [batch, places, ...], that of each row from the left, zero behind
+            it, with as many places as the fullest row needs.
 
     Examples:
         >>> import torch
@@ -121,6 +123,11 @@ class MemoryState:
         """Tokens of each row that the accumulator holds already [batch]."""
         return self.clock if self.pending is None else self.clock - self.pending.count
 
+    @property
+    def waiting(self) -> dict[str, Tensor]:
+        """Those of the ``buffers`` that a layer has not looked at yet."""
+        return {name: buffer for name, buffer in self.buffers.items() if name.startswith("waiting_")}
+
     def tensors(self) -> Iterator[tuple[str, Tensor]]:
         """Every tensor of the state with its path, in a fixed order."""
         found: list[tuple[str, Tensor]] = []
@@ -167,7 +174,7 @@ class MemoryState:
         waiting = [s.pending for s in states if s.pending is not None]
         like = next((p for p in waiting if p.tokens.write is not None), waiting[0] if waiting else None)
         recent = max((s.recent for s in states), key=len, default={})
-        roomy = [_with_recent(_with_room(s, like, width), recent) for s in states]
+        roomy = _waiting_alike([_with_recent(_with_room(s, like, width), recent) for s in states])
         parts = [dict(s.tensors()) for s in roomy]
         if any(part.keys() != parts[0].keys() for part in parts):
             raise StateMismatch("states of different rules or layers cannot be joined: they hold different tensors.")
@@ -228,3 +235,18 @@ def _with_room(state: MemoryState, like: Pending | None, width: int) -> MemorySt
 def _with_recent(state: MemoryState, like: Mapping[str, Tensor]) -> MemoryState:
     """The state of a stream without tokens so far with tokens that were never there, so that it can stand beside one that has some."""
     return replace(state, recent={**{name: t.new_zeros(state.batch, *t.shape[1:]) for name, t in like.items()}, **state.recent})
+
+
+def _waiting_alike(states: list[MemoryState]) -> list[MemoryState]:
+    """The states with as many places for what waits as the fullest of them, and with all that waits in any of them."""
+    like = {name: t for state in states for name, t in state.waiting.items()}
+    if not like:
+        return states
+    places = max(t.shape[1] for state in states for t in state.waiting.values())
+
+    def alike(state: MemoryState) -> MemoryState:
+        old = {name: state.waiting.get(name, t.new_zeros(state.batch, 0, *t.shape[2:])) for name, t in like.items()}
+        new = {name: torch.cat([t, t.new_zeros(t.shape[0], places - t.shape[1], *t.shape[2:])], dim=1) for name, t in old.items()}
+        return replace(state, buffers={**state.buffers, **new})
+
+    return [alike(state) for state in states]

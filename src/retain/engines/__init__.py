@@ -8,6 +8,7 @@ from .select import select as select
 from .shards import begun as begun
 from .shards import in_shards as in_shards
 from .still import answered as answered
+from .still import completed as completed
 from .still import folded as folded
 from .still import weights_of as weights_of
 from .trail import Trail as Trail

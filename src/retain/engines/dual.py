@@ -25,6 +25,7 @@ from .factored import DualReader, Factors, capture, fold, read_at, scaled
 from .heads import cells_first, cut_rows, flat, heads_first, per_token, pick_rows, tokens_first, unflat
 from .passages import in_passages
 from .stream import Joined, moves_anchor, part_way, pending_after, tile_of
+from .whole_steps import step_by_step, takes_whole_steps
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +74,7 @@ class Dual(AbstractEngine):
         joined = Joined.of(tokens, state, lengths)
         layout = Layout(state.folded % period, joined.lengths, tile)
         work = _Work(rule, state, joined, layout, self.backprop)
-        return work.within_one_tile() if layout.tiles == 1 else work.across_tiles(self.recompute)
+        return work.within_one_tile() if layout.tiles == 1 and not takes_whole_steps(rule) else work.across_tiles(self.recompute)
 
 
 @dataclass(frozen=True)
@@ -123,7 +124,8 @@ class _Work:
         surprise = tokens_first(per_token(loss, pairs), heads)
         if time != joined.time:
             surprise = trim(surprise, joined.before, joined.time)
-        waiting = {n: tuple(f.unflatten(0, (-1, heads)) for f in parts) for n, parts in factors.items()}
+        width = int(count.max()) * pairs
+        waiting = {n: tuple(f[:, :width].unflatten(0, (-1, heads)) for f in parts) for n, parts in factors.items()}
         return self._finish(y, surprise, anchor, after, complete, count, waiting)
 
     def across_tiles(self, group: int) -> tuple[Tensor, MemoryState, Tensor]:
@@ -154,6 +156,8 @@ class _Work:
     ) -> tuple[Tensor, Tensor, Params, list[Params]]:
         """Some tiles, of which the first ``cells`` cells of the whole are there; the factors of the very last tile are left in ``last``."""
         rule, layout, size = self.rule, self.layout, self.layout.tile
+        if takes_whole_steps(rule):
+            return self._whole_steps(tiles, states, tokens, cells, last)
         pairs, amount = tokens.k.shape[3], len(tiles)
         steps, active = steps_of(rule, tokens)
         by_tile = {name: None if gate is None else gate.unflatten(1, (amount, -1)) for name, gate in vars(steps).items()}
@@ -187,6 +191,18 @@ class _Work:
             if tile == layout.tiles - 1:
                 last.append(raw)
         return torch.cat(outputs, dim=1), torch.cat(losses, dim=1), anchor, states
+
+    def _whole_steps(
+        self, tiles: range, states: list[Params], tokens: Tokens, cells: int, last: list[Factors]
+    ) -> tuple[Tensor, Tensor, Params, list[Params]]:
+        """What ``_passage`` does, if each tile is one step."""
+        first, there = tiles.start, min(tokens.time, cells - tiles.start * self.layout.tile)
+        moved = [moves_anchor(self.rule, self.state, self.layout, tile) for tile in tiles]
+        cut = cut_rows if self.backprop == "segment" else None
+        y, losses, states, factors = step_by_step(self.rule, states, tokens, there, moved.__getitem__, cut)
+        if first + len(tiles) == self.layout.tiles:
+            last.append(factors)
+        return y, losses, states[0], states
 
     def _boundary(
         self, tile: int, anchor: Params, states: list[Params], gate: Tensor | None, q: Tensor, y: Tensor, last: Tensor

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import torch
 from torch import Tensor
 
 from retain.core.engine import AbstractEngine
@@ -11,6 +12,7 @@ from retain.core.reader import Plain
 from retain.core.rule import MemoryRule
 from retain.core.shapes import Params
 from retain.core.state import MemoryState
+from retain.numerics.ragged import gather
 
 from .materialised import Materialised
 
@@ -22,6 +24,18 @@ def folded(engine: AbstractEngine, rule: MemoryRule, state: MemoryState) -> Memo
     waiting = state.pending.tokens
     waiting = replace(waiting, q=waiting.k[:, :, :, 0])  # nobody hears the answers
     return engine.run(rule.spread, waiting, replace(state, clock=state.folded, pending=None), state.pending.count)[1]
+
+
+def completed(engine: AbstractEngine, rule: MemoryRule, state: MemoryState) -> MemoryState:
+    """The state with the step that is under way in a row taken, as if its missing tokens had come, none of them written, with the gates of its last one."""
+    missing = -state.clock % rule.step_every
+    if state.pending is None or not bool(missing.any()):
+        return state
+    waiting = state.pending.tokens
+    last = (state.pending.count - 1).clamp(min=0)[:, None].expand(-1, int(missing.max()))
+    more = waiting.map(lambda t: gather(t, last, torch.ones_like(last, dtype=torch.bool)))
+    more = replace(more, q=more.k[:, :, :, 0], write=torch.zeros_like(more.written))
+    return engine.run(rule.spread, more, state, missing)[1]
 
 
 def weights_of(rule: MemoryRule, state: MemoryState) -> Params:

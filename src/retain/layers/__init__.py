@@ -8,6 +8,7 @@ from .level import Level as Level
 from .neural_memory import NeuralMemory as NeuralMemory
 from .norm import RMS as RMS
 from .output import Output as Output
+from .patient_memory import PatientMemory as PatientMemory
 from .projections import Projections as Projections
 from .self_modifying import Rates as Rates
 from .self_modifying import SelfModifyingMemory as SelfModifyingMemory

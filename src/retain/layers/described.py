@@ -30,7 +30,7 @@ _OF_A_RULE = ("structure", "bias", "retention", "learner")
 _KNOWN = ("preset", "rule", "change", "heads", "head_dim", "engine", *_PARTS)
 
 
-def memory_from(given: Mapping[str, Any], dim: int) -> NeuralMemory:
+def memory_from(given: Mapping[str, Any], dim: int, kind: type[NeuralMemory] = NeuralMemory) -> NeuralMemory:
     """The layer that a configuration describes.
 
     Args:
@@ -39,6 +39,7 @@ def memory_from(given: Mapping[str, Any], dim: int) -> NeuralMemory:
             ``projections`` and ``output``, the arguments of these, where the ``features`` of projections are given like one of the four choices. What is
             left out has its default. Gates with a ``rank`` are ``LowRankGates``.
         dim: Width of the stream.
+        kind: ``NeuralMemory``, or ``PatientMemory``, which is the same memory for streams that come in single tokens.
 
     Raises:
         ValueError: A key is unknown; the message names it and what there is.
@@ -59,12 +60,12 @@ def memory_from(given: Mapping[str, Any], dim: int) -> NeuralMemory:
     _check("memory['change']", changes, _OF_A_RULE)
     rule = replace(preset(**arguments), **{name: _part(name, part) for name, part in changes.items()})
     parts: dict[str, Any] = {}
-    for name, kind in _PARTS.items():
-        _check(f"memory[{name!r}]", given.get(name, {}), tuple(field.name for field in fields(kind)))
-        inner = {key: _part(key, part) if key in _CHOICES and part is not None else part for key, part in given.get(name, {}).items()}
-        chosen: type = Gates if name == "gates" and "rank" not in inner else kind
+    for name, part in _PARTS.items():
+        _check(f"memory[{name!r}]", given.get(name, {}), tuple(field.name for field in fields(part)))
+        inner = {key: _part(key, value) if key in _CHOICES and value is not None else value for key, value in given.get(name, {}).items()}
+        chosen: type = Gates if name == "gates" and "rank" not in inner else part
         parts[name] = chosen(**inner)
-    return NeuralMemory(dim, heads=given.get("heads", 1), head_dim=given.get("head_dim"), rule=rule, engine=given.get("engine", "auto"), **parts)
+    return kind(dim, heads=given.get("heads", 1), head_dim=given.get("head_dim"), rule=rule, engine=given.get("engine", "auto"), **parts)
 
 
 def self_modifying_from(given: Mapping[str, Any], dim: int) -> SelfModifyingMemory:

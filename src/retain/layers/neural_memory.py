@@ -16,14 +16,14 @@ from retain.core.rule import MemoryRule
 from retain.core.shapes import Params, Stream, TokenMask
 from retain.core.state import MemoryState
 from retain.core.tokens import Tokens
-from retain.engines import Trail, answered, in_steps, select, weights_of
+from retain.engines import Trail, answered, completed, in_steps, select, weights_of
 from retain.memory import presets
 
 from .gates import Gates
 from .lookahead import behind
 from .output import Output
 from .projections import Projections
-from .rows import Rows, check_batch, check_stream
+from .rows import Given, Rows, check_batch, check_stream
 
 
 class NeuralMemory(nn.Module):
@@ -85,6 +85,7 @@ class NeuralMemory(nn.Module):
         self.gates = gates.build(dim, heads, (self.key_dim, self.head_dim), projections.pairs, self.rule)
         self.output = output.build(dim, heads, self.head_dim)
         fresh = self.rule.structure.init(heads, self.key_dim, self.head_dim)
+        self.shapes = {name: (heads, *weight.shape[1:]) for name, weight in fresh.items()}
         self.initial = nn.ParameterDict(OrderedDict((name, nn.Parameter(weight)) for name, weight in fresh.items()))  # a plain dict would be sorted
 
     def start(self, batch: int) -> MemoryState:
@@ -210,46 +211,75 @@ class NeuralMemory(nn.Module):
         writes = None if write_mask is None else rows.gather(write_mask)
         if not write:
             writes = torch.zeros(x_rows.shape[:2], dtype=torch.bool, device=x.device)
-        views = self.projections.views(x_rows, (keys, values))
-        tokens, buffers = self._tokens(views, before, rows.lengths, writes, None if emphasis is None else rows.gather(emphasis))
+        given = Given(x_rows, keys, values, rows.lengths, writes, None if emphasis is None else rows.gather(emphasis))
         trail: Trail | None = None
         if return_weights or beside is not None:
+            tokens, buffers, view = self._prepared(given, before)
             y, after, surprise, trail = in_steps(self.engine, self.rule, tokens, before, rows.lengths, beside)
+            after = replace(after, buffers=buffers)
         else:
-            y, after, surprise = self.engine.run(self.rule, tokens, before, rows.lengths)
-        if not write and before.context is None and tokens.q is not None:
-            y = answered(self.rule, weights_of(self.rule, before), tokens.q)  # whatever the clock would have completed on the way
-        after = replace(after, buffers=buffers) if write else before
-        y = rows.scatter(self.output(y, views[0]))
+            y, view, after, surprise = self._advance(given, before, write, return_surprise)
+        y = rows.scatter(self.output(y, view))
+        after = after if write else before
         return y, after, *([rows.scatter(surprise)] if return_surprise else []), *([trail] if return_weights else [])
 
-    def _tokens(
-        self, views: tuple[Tensor, Tensor, Tensor], state: MemoryState, lengths: Tensor, writes: Tensor | None, emphasis: Tensor | None
-    ) -> tuple[Tokens, dict[str, Tensor]]:
-        """What the engine is fed, and what the layer remembers beside it."""
-        exact, buffers = next(iter(state.accumulator.values())).dtype, dict(state.buffers)
-        q, k, v, tail = self.projections(views, buffers.get("tail"), lengths)
+    def _advance(self, given: Given, before: MemoryState, write: bool, surprises: bool) -> tuple[Tensor, Tensor, MemoryState, Tensor]:
+        """The memory's answers, what else the output is made of, the state behind the tokens, and their surprise, which need not be right if none is asked for."""
+        tokens, buffers, view = self._prepared(given, before)
+        y, after, surprise = self.engine.run(self.rule, tokens, before, given.lengths)
+        if not write and before.context is None and tokens.q is not None:
+            y = answered(self.rule, weights_of(self.rule, before), tokens.q)  # whatever the clock would have completed on the way
+        return y, view, replace(after, buffers=buffers), surprise
+
+    def _prepared(self, given: Given, before: MemoryState) -> tuple[Tokens, dict[str, Tensor], Tensor]:
+        """What the engine is fed, what the layer remembers beside it, and what is read with."""
+        views, buffers = self.projections.views(given.x, (given.keys, given.values)), before.buffers
+        q, k, v, tail = self.projections(views, buffers.get("tail"), given.lengths)
+        tokens, buffers = self._gated((q, k, v), views[1], given, before)
+        return tokens, buffers if tail is None else {**buffers, "tail": tail}, views[0]
+
+    def settle(self, state: MemoryState) -> MemoryState:
+        """The state at the end of the step that is under way in a row, as if its missing tokens had come, of which none is written.
+
+        What was read of the step is learnt by this, with the gates of the last token, and can be asked for: else it waits for the step to be complete. A
+        row in which no step is under way stays as it is. It is a cut in the stream: what comes next is learnt in a step of its own.
+
+        Examples:
+            >>> memory = NeuralMemory(8, rule=presets.titans(update_every=4, step_every=4))
+            >>> _, state = memory(torch.randn(1, 6, 8))
+            >>> memory.settle(state).clock.tolist()
+            [8]
+        """
+        after = completed(self.engine, self.rule, state)
+        sums = state.buffers.get("gates")
+        if after is state or sums is None:
+            return after
+        moved = (after.clock != state.clock).to(sums.device)
+        return replace(after, buffers={**state.buffers, "gates": torch.where(moved[:, None], torch.zeros_like(sums), sums)})
+
+    def _gated(self, made: tuple[Tensor, Tensor, Tensor], view: Tensor, given: Given, before: MemoryState) -> tuple[Tokens, dict[str, Tensor]]:
+        """Queries, keys and values with the gates that go with them, and what is to be remembered of these."""
+        (q, k, v), exact, buffers = made, next(iter(before.accumulator.values())).dtype, before.buffers
         reach = v.square().sum(-1).clamp(min=1) if self.rule.bias.transposed else self.projections.reach
-        gates, sums = self.gates(views[1], buffers.get("gates"), state.clock, lengths, reach)
-        if emphasis is not None:
-            gates["lr"] = gates["lr"] * emphasis[:, :, None, None]
+        gates, sums = self.gates(view, buffers.get("gates"), before.clock, given.lengths, reach)
+        if given.emphasis is not None:
+            gates["lr"] = gates["lr"] * given.emphasis[:, :, None, None]
         ahead = own = None
         if self.projections.projections.values == "next":
-            k, gates["lr"], own, ahead = behind(k, gates["lr"], buffers.get("ahead"), state.clock, lengths, self.rule.step_every)
-        given: dict[str, Any] = {name: x if x is None else x.to(exact) for name, x in {"q": q, "k": k, "v": v, **gates}.items()}
-        tokens = Tokens(**given, write=writes, visible=None if state.context is None else own)
-        buffers = {name: buffer for name, buffer in (("ahead", ahead), ("tail", tail), ("gates", sums)) if buffer is not None}
-        return tokens, buffers
+            k, gates["lr"], own, ahead = behind(k, gates["lr"], buffers.get("ahead"), before.clock, given.lengths, self.rule.step_every)
+        exactly: dict[str, Any] = {name: x if x is None else x.to(exact) for name, x in {"q": q, "k": k, "v": v, **gates}.items()}
+        tokens = Tokens(**exactly, write=given.writes, visible=None if before.context is None else own)
+        return tokens, {name: buffer for name, buffer in (("ahead", ahead), ("gates", sums)) if buffer is not None}
 
     def _checked(self, state: MemoryState | None, batch: int) -> MemoryState:
         if state is None:
             return self.start(batch)
         check_batch(state.batch, batch)
-        expected = {name: (batch, self.heads, *w.shape[1:]) for name, w in self.initial.items()}
-        got = {name: tuple(w.shape) for name, w in state.accumulator.items()}
-        if got != expected or len(state.moments) != self.rule.learner.moments:
+        got, held = {name: tuple(w.shape) for name, w in state.accumulator.items()}, len(state.moments)
+        expected = {name: (batch, *shape) for name, shape in self.shapes.items()}
+        if got != expected or held != self.rule.learner.moments:
             raise StateMismatch(
-                f"the state is not one of this layer's: it holds weights {got} and {len(state.moments)} moments, "
+                f"the state is not one of this layer's: it holds weights {got} and {held} moments, "
                 f"this layer's has {expected} and {self.rule.learner.moments}."
             )
         return state

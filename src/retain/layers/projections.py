@@ -134,26 +134,54 @@ class ProjectionMap(nn.Module):
 
     def views(self, x: Tensor, store: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
         """What is read with, what keys and gates are made of, and what values are made of."""
-        if self.norm_read is None or self.norm_write is None:
-            return x, *store
+        return self.view(x), *self.stored(store)
+
+    def view(self, x: Tensor) -> Tensor:
+        """What is read with."""
+        return x if self.norm_read is None else self.norm_read(x)
+
+    def stored(self, store: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        """What keys and gates are made of, and what values are made of."""
+        if self.norm_write is None:
+            return store
         keys = self.norm_write(store[0])
-        return self.norm_read(x), keys, keys if store[1] is store[0] else self.norm_write(store[1])
+        return keys, keys if store[1] is store[0] else self.norm_write(store[1])
 
     def forward(self, views: tuple[Tensor, Tensor, Tensor], tail: Tensor | None, lengths: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
         """Queries [batch, time, heads, key], keys and values [batch, time, heads, pairs, width], and the tail of the convolution."""
-        spec, parts = self.projections, [self.to_q(views[0]), self.to_k(views[1]), self.to_v(views[2])]
+        parts = [self.to_q(views[0]), self.to_k(views[1]), self.to_v(views[2])]
         if self.conv is not None:
             joined, tail = self.conv(torch.cat(parts, dim=-1), tail, lengths)
             parts = joined.split([part.shape[-1] for part in parts], dim=-1)
-        if spec.activation is not None:
-            parts = [activation(spec.activation)(part) for part in parts]
-        q, k, v = parts
-        q = q.unflatten(-1, (self.heads, -1))
-        k, v = (part.unflatten(-1, (self.heads, spec.pairs, -1)) for part in (k, v))
-        if self.norm_q is not None and self.norm_k is not None:
-            q, k = self.norm_q(q), self.norm_k(k.transpose(2, 3)).transpose(2, 3)
-        elif spec.norm == "l2":
-            q, k = (x * torch.rsqrt(x.square().sum(-1, keepdim=True) + 1e-6) for x in (q, k))
-        if self.features is not None:
-            q, k = self.features(q), self.features(k)
-        return q, k, v, tail
+        return self._queries(parts[0]), *self._associations(parts[1], parts[2]), tail
+
+    def queries(self, view: Tensor, tail: Tensor | None, lengths: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """The queries alone, and the tail of their part of the convolution; of all tokens if ``lengths`` is None."""
+        q = self.to_q(view)
+        if self.conv is not None:
+            q, tail = self.conv(q, tail, lengths)
+        return self._queries(q), tail
+
+    def associations(self, views: tuple[Tensor, Tensor], tail: Tensor | None, lengths: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Keys and values alone, and the tail of their part of the convolution."""
+        k, v = self.to_k(views[0]), self.to_v(views[1])
+        if self.conv is not None:
+            joined, tail = self.conv(torch.cat([k, v], dim=-1), tail, lengths, first=self.to_q.out_features)
+            k, v = joined.split([k.shape[-1], v.shape[-1]], dim=-1)
+        return *self._associations(k, v), tail
+
+    def _queries(self, q: Tensor) -> Tensor:
+        q = self._bent(q).unflatten(-1, (self.heads, -1))
+        q = self._normal(q) if self.norm_q is None else self.norm_q(q)
+        return q if self.features is None else self.features(q)
+
+    def _associations(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        k, v = (self._bent(part).unflatten(-1, (self.heads, self.projections.pairs, -1)) for part in (k, v))
+        k = self._normal(k) if self.norm_k is None else self.norm_k(k.transpose(2, 3)).transpose(2, 3)
+        return k if self.features is None else self.features(k), v
+
+    def _bent(self, x: Tensor) -> Tensor:
+        return x if self.projections.activation is None else activation(self.projections.activation)(x)
+
+    def _normal(self, x: Tensor) -> Tensor:
+        return x * torch.rsqrt(x.square().sum(-1, keepdim=True) + 1e-6) if self.projections.norm == "l2" else x

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -64,6 +65,17 @@ class Rows:
         flat = rows.new_zeros(self.shape[0] * self.shape[1], *rows.shape[2:])
         where = self.index[alive].to(rows.device)
         return flat.index_copy(0, where, rows[alive.to(rows.device)]).unflatten(0, self.shape)
+
+
+class Given(NamedTuple):
+    """What a memory is given in one call, as rows of real tokens."""
+
+    x: Tensor  # what is read with [rows, longest, dim]
+    keys: Tensor  # what keys and gates are made of
+    values: Tensor  # what values are made of
+    lengths: Tensor  # [rows], on the host
+    writes: Tensor | None  # [rows, longest]
+    emphasis: Tensor | None  # [rows, longest]
 
 
 def check_stream(x: Tensor, dim: int, **per_token: Tensor | None) -> None:

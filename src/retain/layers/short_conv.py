@@ -37,17 +37,24 @@ class ShortConv(nn.Module):
         with torch.no_grad():
             self.weight[0] = 1.0
 
-    def forward(self, x: Tensor, tail: Tensor | None, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """The convolved tokens [batch, time, channels] and the last ``width - 1`` inputs of each row's first ``lengths[b]`` tokens."""
+    def forward(self, x: Tensor, tail: Tensor | None, lengths: Tensor | None, first: int = 0) -> tuple[Tensor, Tensor]:
+        """The convolved tokens [batch, time, channels] and the last ``width - 1`` inputs of each row's first ``lengths[b]`` tokens.
+
+        Without lengths all tokens are there. The channels may be some only, from number ``first`` on.
+        """
         time, past = x.shape[1], self.width - 1
         if tail is None:
             tail = x.new_zeros(x.shape[0], past, x.shape[2])
         seen = torch.cat([tail.to(x.dtype), x], dim=1)
         weight = self.weight.to(x.dtype)
+        if x.shape[2] < weight.shape[1]:
+            weight = weight[:, first : first + x.shape[2]]
         if self.width > FEW_TAPS and time:
             y = F.conv1d(seen.transpose(1, 2), weight.flip(0).t().unsqueeze(1), groups=x.shape[2]).transpose(1, 2)
+        elif time == 1:
+            y = (seen * weight.flip(0)).sum(1, keepdim=True)
         else:
             y = seen[:, past:] * weight[0]
             for j in range(1, self.width):
                 y.addcmul_(seen[:, past - j : past - j + time], weight[j])
-        return y, trim(seen, lengths, past)
+        return y, seen[:, time:] if lengths is None else trim(seen, lengths, past)

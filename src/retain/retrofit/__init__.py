@@ -9,10 +9,12 @@ from .attach import branches_of as branches_of
 from .attach import detach as detach
 from .attach import disable_memory as disable_memory
 from .attach import memory_parameters as memory_parameters
+from .attach import settle as settle
 from .attach import writing as writing
 from .cache import MemoryCache as MemoryCache
 from .calibration import calibrate as calibrate
 from .calibration import start_recalling as start_recalling
+from .config import PLAIN as PLAIN
 from .config import MemoryConfig as MemoryConfig
 from .prefix import FrozenPrefix as FrozenPrefix
 from .smollm2 import FetchError as FetchError

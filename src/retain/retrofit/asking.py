@@ -14,6 +14,7 @@ from transformers import PreTrainedModel
 from retain.core.state import MemoryState
 from retain.tasks import Page
 
+from .attach import settle
 from .cache import MemoryCache
 from .prefix import FrozenPrefix, side_by_side
 
@@ -79,6 +80,7 @@ def read_pages(model: PreTrainedModel, pages: Sequence[Page], start: Sequence[in
         if len(rows) < len(pages):
             going.batch_select_indices(torch.tensor(rows))
         run_rows(model, [_after(start, pages[i].parts[number]) for i in rows], going, prefix)
+        going = settle(model, going)
         cache = _with_rows(cache, going, rows) if len(rows) < len(pages) else going
     return cache.memories_only()
 

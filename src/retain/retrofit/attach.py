@@ -238,6 +238,23 @@ def memory_parameters(model: nn.Module) -> Iterator[nn.Parameter]:
         yield from branch.parameters()
 
 
+def settle(model: nn.Module, cache: MemoryCache) -> MemoryCache:
+    """The cache with memories that have learnt all they read, the tokens of unfinished steps included; see ``NeuralMemory.settle``.
+
+    To be called before the attention cache is cut off, ``settle(model, cache).memories_only()``: a memory that steps every 64 tokens else knows of the last 63
+    only when the step is complete.
+
+    Raises:
+        ValueError: The cache is of another model, or has not been used.
+    """
+    branches = branches_of(model)
+    if len(branches) != len(cache.memories):
+        raise ValueError(
+            f"the cache has {len(cache.memories)} memories and the model {len(branches)}. Cure: read something with this cache and model first."
+        )
+    return cache.with_memories(tuple(branch.memory.settle(state) for branch, state in zip(branches, cache.memories, strict=True)))
+
+
 @contextmanager
 def disable_memory(model: nn.Module) -> Generator[None]:
     """Within, the model is the base that it was, to the last bit, with any cache.

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from retain.layers import PatientMemory
 from retain.layers.described import memory_from
 
 from .config import MemoryConfig
@@ -30,7 +32,7 @@ class MemoryBranch(nn.Module):
     def __init__(self, dim: int, config: MemoryConfig, number: int) -> None:
         super().__init__()
         self.number, self.values = number, config.values
-        self.memory = memory_from(config.memory, dim)
+        self.memory = memory_from(config.memory, dim, PatientMemory)
         self.strength = nn.Parameter(torch.tensor([float(config.strength)]))  # not a scalar, which could not lie in shards
         self.to_gate = nn.Linear(dim, 1)
         nn.init.zeros_(self.to_gate.weight)
@@ -47,14 +49,10 @@ class MemoryBranch(nn.Module):
             reading: The call.
         """
         half = attended.dtype in (torch.bfloat16, torch.float16)
-        with (
-            torch.autocast(x.device.type, attended.dtype, enabled=half)
-            if half
-            else torch.autocast(x.device.type, enabled=torch.is_autocast_enabled(x.device.type))
-        ):
+        with torch.autocast(x.device.type, attended.dtype) if half else nullcontext():
             said, gate = self._said(x, reading)
         said, gate = said.to(attended.dtype), gate.to(attended.dtype)
-        return attended + gate * (said - attended)
+        return torch.lerp(attended, said, gate)
 
     def _said(self, x: Tensor, reading: Reading) -> tuple[Tensor, Tensor]:
         own = self.to_gate.weight.dtype

@@ -51,6 +51,12 @@ class MemoryCache(DynamicCache):
         """A cache that goes on from the memories alone, as if nothing had been attended to; positions begin at 0 again."""
         return MemoryCache(self.config, self.memories, self.marks)
 
+    def with_memories(self, memories: tuple[MemoryState, ...]) -> MemoryCache:
+        """The same, with other states of the memories."""
+        new = self.fork()
+        new.memories = memories
+        return new
+
     def fork(self) -> MemoryCache:
         """A cache that goes on from here by itself; it shares all numbers until one of the two goes on."""
         new = MemoryCache(self.config, self.memories, self.marks)
@@ -59,8 +65,7 @@ class MemoryCache(DynamicCache):
 
     def detach(self) -> MemoryCache:
         """The same numbers, cut off from the graph that made them."""
-        new = self.fork()
-        new.memories = tuple(state.detach() for state in self.memories)
+        new = self.with_memories(tuple(state.detach() for state in self.memories))
         for layer in new.layers:
             if isinstance(layer.keys, Tensor) and isinstance(layer.values, Tensor):
                 layer.keys, layer.values = layer.keys.detach(), layer.values.detach()

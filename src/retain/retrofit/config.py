@@ -9,6 +9,18 @@ from typing import Any, Literal
 
 from .writes import AbstractWrites, AllTokens, writes_from, writes_to
 
+PLAIN: Mapping[str, Any] = {
+    "rule": {"update_every": 64, "step_every": 64},
+    "change": {"structure": {"name": "NormResidual", "inner": {"name": "MLP", "expansion": 2, "activation": "silu"}}},
+    "heads": 2,
+    "head_dim": 64,
+    "projections": {"conv": 1},
+    "output": {"norm": None, "gate": None},
+}
+"""A memory that is cheap enough to stand beside every layer: Titans' of two layers, with a step for each 64 tokens, which wait as they come. The stream that it
+reads has been mixed by attention and normalised, and its answer is normalised by its structure and gated by the branch, so that a convolution, a norm and a gate
+of its own are left out."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class MemoryConfig:
@@ -22,7 +34,7 @@ class MemoryConfig:
 
     Args:
         layers: Decoder layers with a memory, counted from 0, from the end if negative; or ``"all"``.
-        memory: The memory, as ``retain.layers.described.memory_from`` reads it.
+        memory: The memory, as ``retain.layers.described.memory_from`` reads it; ``PLAIN`` unless given.
         values: What the memory is asked to hold: ``"hidden"``, the layer's input; or ``"embedding"``, the embedding of the token, at one length for all
             tokens. The latter is not plain MAG: it hands the branch the first layer's input, too.
         features: What queries, keys and gates are made of: ``"plain"``, the layer's input; or ``"centred"``, that less its mean, in units of its spread, and
@@ -40,7 +52,7 @@ class MemoryConfig:
     """
 
     layers: tuple[int, ...] | Literal["all"] = "all"
-    memory: Mapping[str, Any] = field(default_factory=dict)
+    memory: Mapping[str, Any] = field(default_factory=lambda: dict(PLAIN))
     values: Literal["hidden", "embedding"] = "hidden"
     features: Literal["plain", "centred"] = "plain"
     refine: int = 8

@@ -11,10 +11,9 @@ from rich.console import Console
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging
 
-from retain import retrofit
 from retain.evaluation import AbstractResult, AfterCut, after_cut, draw_after_cut, draw_page_recall, page_recall, preservation
+from retain.retrofit import load, opening
 from retain.tasks import EXAMS, Continued, Hosted, exam
-from retain.training.retrofit.trainer import start_token
 
 from ..eval import bar, keep
 
@@ -43,11 +42,12 @@ def eval(
     try:
         if not folder.is_dir():
             raise ValueError(f"{folder} is not the folder of trained memories. A run keeps them in RUN/model.")
-        codec, start = Hosted(AutoTokenizer.from_pretrained(base)), start_token(base)
+        tokenizer = AutoTokenizer.from_pretrained(base)
+        codec, start = Hosted(tokenizer), opening(tokenizer)
         asked = {name: exam(name, codec) for name in pages.split(",")}
         device: Any = "cuda" if torch.cuda.is_available() else "cpu"
         model = AutoModelForCausalLM.from_pretrained(base).to(device)
-        retrofit.load(model, folder)  # pyright: ignore[reportAttributeAccessIssue]
+        load(model, folder)
         out.mkdir(parents=True, exist_ok=True)
         for name, one in asked.items():
             how: dict[str, Any] = {"start": start, "batch": batch, "full_context": context, "title": name}

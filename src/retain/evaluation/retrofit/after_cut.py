@@ -177,7 +177,7 @@ def after_cut(
     pages: AbstractPages,
     seeds: Sequence[int],
     *,
-    start: int,
+    start: Sequence[int],
     batch: int = 8,
     full_context: int | None = None,
     progress: Watch | None = None,
@@ -192,7 +192,7 @@ def after_cut(
         model: A model with memories.
         pages: What it reads, and what comes then.
         seeds: Of the pages, two at least; which are neighbours decides whose memory is the other document's.
-        start: The token that is put before each part and each answer.
+        start: The tokens that are put before each part and each answer.
         batch: Pages that are read side by side, two at least; one more where one would be left over.
         full_context: The most tokens that the base reads in one context, 0 for none; what the model has positions for unless given.
         progress: Is told how far it is.
@@ -207,7 +207,7 @@ def after_cut(
         >>> from retain.tasks import Letters, Pairs
         >>> base = LlamaForCausalLM(LlamaConfig(vocab_size=257, hidden_size=16, intermediate_size=16, num_hidden_layers=2, num_attention_heads=2))
         >>> model = attach(base, MemoryConfig(memory={"heads": 2}))
-        >>> result = after_cut(model, Pairs(facts=3, keys=Letters(4)), range(4), start=256)
+        >>> result = after_cut(model, Pairs(facts=3, keys=Letters(4)), range(4), start=[256])
         >>> result.edges, result.mean().texts
         ((0, 1, 2, 4, 8), 4)
     """

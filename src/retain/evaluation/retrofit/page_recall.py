@@ -188,7 +188,7 @@ def page_recall(
     pages: AbstractPages,
     seeds: Sequence[int],
     *,
-    start: int,
+    start: Sequence[int],
     codec: Codec | None = None,
     by: str | None = None,
     batch: int = 8,
@@ -208,7 +208,7 @@ def page_recall(
         model: A model with memories.
         pages: What it reads and is asked.
         seeds: Of the pages, two at least; which are neighbours decides whose memory is the other document's.
-        start: The token that is put before each part and each question.
+        start: The tokens that are put before each part and each question.
         codec: What tokens spell, to count characters as well: those of each token that agree with the true one's, place by place, white space not counted.
         by: The fact that tables are grouped by; None is ``distance``, else ``length``, if all questions have it.
         batch: Pages that are read side by side, two at least; one more where one would be left over.
@@ -226,7 +226,7 @@ def page_recall(
         >>> from retain.tasks import Letters, Pairs
         >>> base = LlamaForCausalLM(LlamaConfig(vocab_size=257, hidden_size=16, intermediate_size=16, num_hidden_layers=2, num_attention_heads=2))
         >>> model = attach(base, MemoryConfig(memory={"heads": 2}))
-        >>> result = page_recall(model, Pairs(facts=3, asked=2, keys=Letters(2)), range(4), start=256, by="place")
+        >>> result = page_recall(model, Pairs(facts=3, asked=2, keys=Letters(2)), range(4), start=[256], by="place")
         >>> result.overall("base, full context").exact.asked, [row.group for row in result.rows()[::5]]
         (8, ['0', '1', '2'])
     """

@@ -101,7 +101,7 @@ def preservation(
     pages: AbstractPages,
     seeds: Sequence[int],
     *,
-    start: int,
+    start: Sequence[int],
     batch: int = 8,
     progress: Watch | None = None,
     title: str = "Ordinary text",
@@ -115,7 +115,7 @@ def preservation(
         texts: The texts, side by side [rows, time].
         pages: What fills the memories.
         seeds: Of the pages, one for each text.
-        start: The token that is put before each text, and before each part of a page.
+        start: The tokens that are put before each text, and before each part of a page.
         batch: Texts that are read side by side.
         progress: Is told how far it is.
         title: Of the table.
@@ -129,7 +129,7 @@ def preservation(
         >>> from retain.tasks import Letters, Pairs
         >>> base = LlamaForCausalLM(LlamaConfig(vocab_size=257, hidden_size=16, intermediate_size=16, num_hidden_layers=2, num_attention_heads=2))
         >>> model = attach(base, MemoryConfig(memory={"heads": 2}))
-        >>> result = preservation(model, torch.arange(40).view(2, 20), Pairs(facts=3, keys=Letters(2)), range(2), start=256)
+        >>> result = preservation(model, torch.arange(40).view(2, 20), Pairs(facts=3, keys=Letters(2)), range(2), start=[256])
         >>> result.ratio(), result.ratio("empty memory")
         (1.0, 1.0)
     """

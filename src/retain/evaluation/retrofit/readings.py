@@ -71,7 +71,7 @@ def replies(
     pages: AbstractPages,
     seeds: Sequence[int],
     *,
-    start: int,
+    start: Sequence[int],
     batch: int = 8,
     full_context: int | None = None,
     progress: Watch | None = None,
@@ -87,7 +87,7 @@ def replies(
         >>> from retain.tasks import Letters, Pairs
         >>> base = LlamaForCausalLM(LlamaConfig(vocab_size=257, hidden_size=16, intermediate_size=16, num_hidden_layers=2, num_attention_heads=2))
         >>> model = attach(base, MemoryConfig(memory={"heads": 2}))
-        >>> found = replies(model, Pairs(facts=3, asked=2, keys=Letters(2)), range(4), start=256)
+        >>> found = replies(model, Pairs(facts=3, asked=2, keys=Letters(2)), range(4), start=[256])
         >>> len(found), sorted(found[0].told)
         (8, ['base, cut context', 'base, full context', 'memory', 'memory of another document', 'writes off'])
     """
@@ -124,7 +124,7 @@ def _companies(seeds: list[int], batch: int) -> Iterator[tuple[int, list[int]]]:
 
 
 def _five(
-    model: PreTrainedModel, pages: list[Page], start: int, room: int | None, tick: Callable[[float, str], None]
+    model: PreTrainedModel, pages: list[Page], start: Sequence[int], room: int | None, tick: Callable[[float, str], None]
 ) -> dict[str, list[Told | None]]:
     """For each reading, what it made of each question of the pages, page by page."""
     tick(0.0, MEMORY)
@@ -141,7 +141,7 @@ def _five(
     return told
 
 
-def _in_context(model: PreTrainedModel, pages: list[Page], start: int, room: int | None) -> list[Told | None]:
+def _in_context(model: PreTrainedModel, pages: list[Page], start: Sequence[int], room: int | None) -> list[Told | None]:
     """What a model made of each question with its page before it, in portions that do not grow with the pages; None where that has no room."""
     single = [replace(page, questions=(question,)) for page in pages for question in page.questions]
     sizes = [1 + sum(map(len, page.parts)) + len(page.questions[0].prompt) + len(page.questions[0].answer) for page in single]
@@ -164,7 +164,7 @@ def _split(asked: Asked, pages: Sequence[Page]) -> list[Told | None]:
     return [Told(loss, said) for loss, said in zip(asked.loss.cpu().split(sizes), asked.said.cpu().split(sizes), strict=True)]
 
 
-def _check(model: PreTrainedModel, pages: AbstractPages, seeds: list[int], start: int, batch: int, full_context: int | None) -> None:
+def _check(model: PreTrainedModel, pages: AbstractPages, seeds: list[int], start: Sequence[int], batch: int, full_context: int | None) -> None:
     if not branches_of(model):
         raise ValueError(
             "the model has no memories, so there is nothing to ask them. Cure: attach(model, MemoryConfig(...)), or load(model, folder)."
@@ -174,9 +174,9 @@ def _check(model: PreTrainedModel, pages: AbstractPages, seeds: list[int], start
             f"the memory of another document needs two pages at least that are read side by side, and each seed once; got batch={batch} and seeds {seeds[:10]}."
         )
     known = model.config.vocab_size
-    if pages.vocab_size > known or not 0 <= start < known:
+    if pages.vocab_size > known or not all(0 <= token < known for token in start):
         raise ValueError(
-            f"the model knows {known} tokens; the pages have {pages.vocab_size}, and start={start}. Cure: the codec of the model's own tokenizer, and its "
+            f"the model knows {known} tokens; the pages have {pages.vocab_size}, and start={list(start)}. Cure: the codec of the model's own tokenizer, and its "
             "begin-of-text token."
         )
     if full_context is not None and full_context < 0:

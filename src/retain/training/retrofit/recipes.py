@@ -8,7 +8,8 @@ from typing import Any
 from transformers import AutoTokenizer
 
 from retain.retrofit import MemoryConfig
-from retain.tasks import TRAINED_FORMATS, Corpus, Hosted, Pairs, Vocabulary
+from retain.tasks import TRAINED_FORMATS, Codec, Followed, Hosted, Pairs, Vocabulary
+from retain.tasks.pages.exams import english
 
 from ..run import Lesson
 from .run import Fitting, PageReading, Restraint, RetrofitRun
@@ -24,19 +25,39 @@ RECALLING: dict[str, Any] = {
 """A matrix memory whose answer is read off as it is, with gates that can shut to an exact zero."""
 
 
+LATE = MemoryConfig(layers=(-7,), memory=RECALLING, values="embedding", features="centred", refine=0, strength=0.6)
+"""One such memory, about three quarters of the way up."""
+
+
 def words(base: str) -> RetrofitRun:
-    """Pairs of words in one wording: the smallest thing that only a memory can carry across a cut."""
+    """Pairs of words in one wording: the smallest thing that only a memory can carry across a cut, in a few minutes."""
     codec = Hosted(AutoTokenizer.from_pretrained(base))
-    known, _ = Vocabulary.of(codec).split()
-    memory = MemoryConfig(layers=(-7,), memory=RECALLING, values="embedding", features="centred", refine=0, strength=0.6)
-    lesson = Lesson(tasks=(Pairs(facts=31, asked=24, formats=TRAINED_FORMATS[:1], keys=known, codec=codec),), steps=150)
-    train, _ = Corpus.documentation().split(0.2)
+    pairs = Pairs(facts=31, asked=24, formats=TRAINED_FORMATS[:1], keys=known_words(codec), codec=codec)
     return RetrofitRun(
-        model=Fitting(base=base, memory=memory, start="recall"),
-        lessons=(lesson,),
-        restraint=Restraint(text=train.book(), codec=codec),
+        model=Fitting(base=base, memory=LATE, start="recall"),
+        lessons=(Lesson(tasks=(pairs,), steps=75),),
+        restraint=Restraint(text=english(held_out=False), codec=codec),
         reading=PageReading(rows=16, asked=8, pool=288, precision="bf16"),
     )
 
 
-RECIPES: dict[str, Callable[[str], RetrofitRun]] = {"words": words}
+def recall(base: str) -> RetrofitRun:
+    """Up to 128 pairs in a dozen wordings, and pairs with English behind them, which must be neither written nor forgotten for."""
+    codec = Hosted(AutoTokenizer.from_pretrained(base))
+    few, many = (Pairs(facts=facts, asked=facts[0], keys=known_words(codec), codec=codec) for facts in ((8, 16), (24, 128)))
+    followed = Followed(pages=few, haystack=english(held_out=False), length=(32, 384), codec=codec)
+    return RetrofitRun(
+        model=Fitting(base=base, memory=LATE, start="recall"),
+        lessons=(Lesson(tasks=(many,), steps=100, write_cost=0.3), Lesson(tasks=(many, followed), steps=300)),
+        restraint=Restraint(text=english(held_out=False), codec=codec, write_cost=0.3, margin=0.5),
+        reading=PageReading(rows=16, asked=8, pool=512, precision="bf16"),
+    )
+
+
+def known_words(codec: Codec) -> Vocabulary:
+    """The words to train on."""
+    return Vocabulary.of(codec).split()[0]
+
+
+RECIPES: dict[str, Callable[[str], RetrofitRun]] = {"words": words, "recall": recall}
+"""What makes a run for a base model, by name."""

@@ -46,7 +46,7 @@ def found() -> AfterCut:
 @torch.no_grad()
 def test_places_are_put_together_by_octaves() -> None:
     model = small()
-    result = after_cut(model, Going(), range(4), start=START)
+    result = after_cut(model, Going(), range(4), start=[START])
     assert result.edges == (0, 1, 2, 4, 8, 16)
     model.eval()
     losses = {}
@@ -85,7 +85,7 @@ def test_the_table_has_a_column_for_each_reading() -> None:
 
 
 def test_results_survive_json() -> None:
-    for result in (found(), after_cut(small(), Going(), range(2), start=START, full_context=0)):
+    for result in (found(), after_cut(small(), Going(), range(2), start=[START], full_context=0)):
         assert AfterCut.from_json(result.to_json()) == result
 
 

@@ -55,10 +55,10 @@ def found() -> PageRecall:
 
 def test_tokens_answers_and_characters_are_counted_as_they_were_told() -> None:
     model = small()
-    result = page_recall(model, Digits(), range(24), start=START, codec=Spelt())
+    result = page_recall(model, Digits(), range(24), start=[START], codec=Spelt())
     by_key = {(o.reading, o.seed, o.number): o for o in result.outcomes}
     assert len(by_key) == 5 * 48
-    for reply in replies(model, Digits(), range(24), start=START):
+    for reply in replies(model, Digits(), range(24), start=[START]):
         wanted = reply.question.answer.tolist()
         for reading, told in reply.told.items():
             assert told is not None
@@ -92,7 +92,7 @@ def test_what_only_the_context_tells_is_no_recall() -> None:
         model.model.embed_tokens.weight.copy_(same)
         model.lm_head.weight.copy_(same)
     model.model.norm.weight.data.fill_(1.0)
-    result = page_recall(model, Said(), range(8), start=START)
+    result = page_recall(model, Said(), range(8), start=[START])
     assert {name: result.overall(name).exact for name in READINGS} == {name: Share(8 * (name == FULL), 8) for name in READINGS}
 
 
@@ -100,10 +100,10 @@ def test_a_memory_that_keeps_the_page_is_seen_in_its_own_reading_alone(monkeypat
     """A memory that is the list of what was written, and says its last token."""
     model = small()
 
-    def keep(model: Any, pages: list[Page], start: int) -> list[int]:
+    def keep(model: Any, pages: list[Page], start: list[int]) -> list[int]:
         return [int(page.text[-1]) if isinstance(session_of(model).writes, AllTokens) else START for page in pages]
 
-    def say(model: Any, pages: list[Page], cache: list[int] | None, start: int, *, of: list[int] | None = None, context: bool = False) -> Asked:
+    def say(model: Any, pages: list[Page], cache: list[int] | None, start: list[int], *, of: list[int] | None = None, context: bool = False) -> Asked:
         assert context == (cache is None and context)
         told = [START if cache is None else cache[i if of is None else of[i]] for i in range(len(pages))]
         assert bool(session_of(model).off) == (cache is None)
@@ -112,7 +112,7 @@ def test_a_memory_that_keeps_the_page_is_seen_in_its_own_reading_alone(monkeypat
 
     monkeypatch.setattr(readings, "read_pages", keep)
     monkeypatch.setattr(readings, "ask", say)
-    result = page_recall(model, Said(), range(8), start=START)
+    result = page_recall(model, Said(), range(8), start=[START])
     assert {name: result.overall(name).exact for name in READINGS} == {name: Share(8 * (name == MEMORY), 8) for name in READINGS}
     assert [(row.group, row.exact) for row in result.rows(by="hops") if row.reading == MEMORY] == [("1", Share(4, 4)), ("2", Share(4, 4))]
 
@@ -141,7 +141,7 @@ def test_distances_that_are_many_and_far_apart_are_grouped_in_octaves() -> None:
 
 
 def test_results_survive_json() -> None:
-    for result in (found(), page_recall(small(), Digits(), range(2), start=START, codec=Spelt())):
+    for result in (found(), page_recall(small(), Digits(), range(2), start=[START], codec=Spelt())):
         again = PageRecall.from_json(result.to_json())
         assert again == result
         assert again.markdown() == result.markdown()
@@ -171,7 +171,7 @@ def test_facts_and_readings_that_are_not_there_are_named() -> None:
     with pytest.raises(ValueError, match="no reading 'model'"):
         found().overall("model")
     with pytest.raises(ValueError, match="questions of Digits have no fact 'hops'; they have length, distance, place"):
-        page_recall(small(), Digits(), range(2), start=START, by="hops")
+        page_recall(small(), Digits(), range(2), start=[START], by="hops")
 
 
 def test_the_figure_is_written_with_the_memory_as_its_thick_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

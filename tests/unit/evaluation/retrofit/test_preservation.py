@@ -24,7 +24,7 @@ FOUND = Preservation(
 @torch.no_grad()
 def test_each_reading_is_the_text_read_alone() -> None:
     model = small()
-    result = preservation(model, TEXTS, Digits(), [4, 5, 6], start=START, batch=2)
+    result = preservation(model, TEXTS, Digits(), [4, 5, 6], start=[START], batch=2)
     assert model.training
     model.eval()
 
@@ -46,7 +46,7 @@ def test_memories_that_are_shut_preserve_all() -> None:
     model = small()
     for branch in branches_of(model):
         torch.nn.init.zeros_(branch.strength)
-    result = preservation(model, TEXTS, Digits(), range(3), start=START)
+    result = preservation(model, TEXTS, Digits(), range(3), start=[START])
     assert (result.ratio(), result.ratio("empty memory")) == (1.0, 1.0)
 
 
@@ -62,9 +62,9 @@ def test_results_survive_json_and_are_not_shown_in_part() -> None:
 )
 def test_what_cannot_be_scored_is_refused(texts: Tensor, seeds: list[int], batch: int) -> None:
     with pytest.raises(ValueError, match="two texts of a token at least, a seed for each"):
-        preservation(small(), texts, Digits(), seeds, start=START, batch=batch)
+        preservation(small(), texts, Digits(), seeds, start=[START], batch=batch)
 
 
 def test_a_model_without_memories_is_refused() -> None:
     with pytest.raises(ValueError, match="no memories"):
-        preservation(detach(small()), TEXTS, Digits(), range(3), start=START)
+        preservation(detach(small()), TEXTS, Digits(), range(3), start=[START])

@@ -35,7 +35,7 @@ def alone(model: Any, reading: str, reply: Reply, neighbour: int) -> Tensor:
 def test_each_reading_is_what_it_says() -> None:
     """Four pages in one batch of four; the neighbour of the last is the first."""
     model = small()
-    found = replies(model, Digits(), [3, 4, 5, 6], start=START, batch=4)
+    found = replies(model, Digits(), [3, 4, 5, 6], start=[START], batch=4)
     assert [(reply.seed, reply.number) for reply in found] == [(seed, number) for seed in (3, 4, 5, 6) for number in (0, 1)]
     model.eval()
     neighbours = {3: 4, 4: 5, 5: 6, 6: 3}
@@ -52,7 +52,7 @@ def test_each_reading_is_what_it_says() -> None:
 
 
 def test_facts_are_those_of_the_page_and_of_the_question() -> None:
-    first, second, *_ = replies(small(), Digits(), [0, 1], start=START)
+    first, second, *_ = replies(small(), Digits(), [0, 1], start=[START])
     assert (first.facts, second.facts) == ({"length": 9, "distance": 9, "place": 0}, {"length": 9, "distance": 7, "place": 1})
 
 
@@ -61,7 +61,7 @@ def test_the_model_is_left_as_it_was() -> None:
     model.model.layers[0].eval()
     before = [(module.training, name) for name, module in model.named_modules()]
     weights = {name: weight.clone() for name, weight in model.state_dict().items()}
-    replies(model, Digits(), range(3), start=START, batch=2)
+    replies(model, Digits(), range(3), start=[START], batch=2)
     assert [(module.training, name) for name, module in model.named_modules()] == before
     assert all(torch.equal(weight, weights[name]) for name, weight in model.state_dict().items())
     assert all(weight.grad is None for weight in model.parameters())
@@ -70,7 +70,7 @@ def test_the_model_is_left_as_it_was() -> None:
 
 def test_the_same_again_is_the_same_to_the_last_bit() -> None:
     model = small()
-    once, again = (replies(model, Digits(), range(4), start=START, batch=2) for _ in range(2))
+    once, again = (replies(model, Digits(), range(4), start=[START], batch=2) for _ in range(2))
     for one, other in zip(once, again, strict=True):
         for reading in one.told:
             assert torch.equal(one.told[reading].loss, other.told[reading].loss)  # pyright: ignore[reportOptionalMemberAccess]
@@ -79,11 +79,11 @@ def test_the_same_again_is_the_same_to_the_last_bit() -> None:
 def test_no_page_is_left_alone() -> None:
     """Three pages in twos are read as three: the neighbour of the last is the first."""
     model = small()
-    twos, threes = (replies(model, Digits(), range(3), start=START, batch=batch) for batch in (2, 3))
+    twos, threes = (replies(model, Digits(), range(3), start=[START], batch=batch) for batch in (2, 3))
     for one, other in zip(twos, threes, strict=True):
         assert torch.equal(one.told[FOREIGN].loss, other.told[FOREIGN].loss)  # pyright: ignore[reportOptionalMemberAccess]
-    five = replies(model, Digits(), range(5), start=START, batch=2)
-    for one, other in zip(five[:4], replies(model, Digits(), range(2), start=START), strict=True):
+    five = replies(model, Digits(), range(5), start=[START], batch=2)
+    for one, other in zip(five[:4], replies(model, Digits(), range(2), start=[START]), strict=True):
         torch.testing.assert_close(one.told[FOREIGN].loss, other.told[FOREIGN].loss)  # pyright: ignore[reportOptionalMemberAccess]
 
 
@@ -91,7 +91,7 @@ def test_pages_beyond_the_context_of_the_base_are_read_by_memory_alone() -> None
     """Begin, text, prompt and answer: 14 or 16 tokens with the first question, 11 or 13 with the second."""
 
     def fits(positions: int, full_context: int | None) -> list[bool]:
-        found = replies(small(positions), Digits(), [0, 1], start=START, full_context=full_context)
+        found = replies(small(positions), Digits(), [0, 1], start=[START], full_context=full_context)
         assert all(reply.told[reading] is not None for reply in found for reading in (MEMORY, CUT, OFF, FOREIGN))
         return [reply.told[FULL] is not None for reply in found]
 
@@ -104,15 +104,15 @@ def test_pages_beyond_the_context_of_the_base_are_read_by_memory_alone() -> None
 @torch.no_grad()
 def test_portions_of_contexts_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     model = small()
-    together = replies(model, Digits(), range(4), start=START)
+    together = replies(model, Digits(), range(4), start=[START])
     monkeypatch.setattr(readings, "AT_ONCE", 20)
-    for one, other in zip(together, replies(model, Digits(), range(4), start=START), strict=True):
+    for one, other in zip(together, replies(model, Digits(), range(4), start=[START]), strict=True):
         torch.testing.assert_close(one.told[FULL].loss, other.told[FULL].loss, rtol=1e-6, atol=1e-6)  # pyright: ignore[reportOptionalMemberAccess]
 
 
 def test_progress_rises_from_nothing_to_all() -> None:
     told: list[tuple[float, str]] = []
-    replies(small(), Digits(), range(5), start=START, batch=2, progress=lambda share, words: told.append((share, words)))
+    replies(small(), Digits(), range(5), start=[START], batch=2, progress=lambda share, words: told.append((share, words)))
     shares = [share for share, _ in told]
     assert shares == sorted(shares)
     assert (shares[0], shares[-1]) == (0.0, 1.0)
@@ -129,7 +129,7 @@ REFUSED: list[tuple[Callable[[Any], Any], AbstractPages, dict[str, Any], str]] =
     (lambda model: model, Digits(), {"seeds": [0]}, "two pages"),
     (lambda model: model, Digits(), {"seeds": [0, 0]}, "each seed once"),
     (lambda model: model, Digits(), {"batch": 1}, "batch=1"),
-    (lambda model: model, Digits(), {"start": 21}, "start=21"),
+    (lambda model: model, Digits(), {"start": [21]}, r"start=\[21\]"),
     (lambda model: model, Digits(), {"full_context": -1}, "got -1"),
     (lambda model: model, Pairs(facts=2), {}, "knows 21 tokens; the pages have 256"),
     (lambda model: model, OneLongPart(), {}, "is 65 tokens long, and the model sees 64"),
@@ -139,7 +139,7 @@ REFUSED: list[tuple[Callable[[Any], Any], AbstractPages, dict[str, Any], str]] =
 @pytest.mark.parametrize(("make", "pages", "change", "message"), REFUSED, ids=[refused[-1] for refused in REFUSED])
 def test_what_cannot_be_asked_is_refused(make: Callable[[Any], Any], pages: AbstractPages, change: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        replies(make(small()), pages, **{"seeds": [0, 1], "start": START, **change})
+        replies(make(small()), pages, **{"seeds": [0, 1], "start": [START], **change})
 
 
 def test_a_cache_of_nothing_is_an_empty_memory() -> None:
