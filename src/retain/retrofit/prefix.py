@@ -13,6 +13,9 @@ from transformers import PreTrainedModel
 from .attach import disable_memory, session_of
 from .families import family_of
 
+AT_ONCE = 4096
+"""Tokens, padding included, that go through the frozen layers together."""
+
 
 class FrozenPrefix:
     """The stream at the first layer with a memory, row by row, kept for rows that come again.
@@ -45,11 +48,11 @@ class FrozenPrefix:
         """The streams of rows of tokens, padded on the right [batch, time, dim]."""
         names = [row.cpu().numpy().tobytes() for row in rows]
         new = {name: row for name, row in zip(names, rows, strict=True) if name not in self.kept}
-        if new:
-            tokens, mask = side_by_side(list(new.values()), self.model.device)
+        for some in _alike(new):
+            tokens, mask = side_by_side([new[name] for name in some], self.model.device)
             with disable_memory(self.model), _layers(self.model, slice(0, self.first), last=False):
                 hidden = self.model.get_decoder()(input_ids=tokens, attention_mask=mask, use_cache=False).last_hidden_state
-            self.kept |= {name: hidden[i, : len(row)].clone() for i, (name, row) in enumerate(new.items())}
+            self.kept |= {name: hidden[i, : len(new[name])].clone() for i, name in enumerate(some)}
         return torch.nn.utils.rnn.pad_sequence([self.kept[name] for name in names], batch_first=True)
 
     @contextmanager
@@ -64,6 +67,18 @@ def side_by_side(rows: Sequence[Tensor], device: torch.device) -> tuple[Tensor, 
     pad = torch.nn.utils.rnn.pad_sequence
     tokens, mask = pad(list(rows), batch_first=True), pad([torch.ones_like(row) for row in rows], batch_first=True)
     return tokens.to(device), mask.to(device)
+
+
+def _alike(rows: dict[bytes, Tensor]) -> Generator[list[bytes]]:
+    """The names of the rows in groups of about one length, none of which has much more than ``AT_ONCE`` tokens."""
+    group: list[bytes] = []
+    for name in sorted(rows, key=lambda name: len(rows[name])):
+        if group and (len(group) + 1) * len(rows[name]) > AT_ONCE:
+            yield group
+            group = []
+        group.append(name)
+    if group:
+        yield group
 
 
 @contextmanager
