@@ -14,9 +14,9 @@ from transformers import PreTrainedModel
 from retain.core.state import MemoryState
 from retain.tasks import Page
 
-from .attach import settle
+from .attach import session_of, settle
 from .cache import MemoryCache
-from .prefix import FrozenPrefix, side_by_side
+from .prefix import FrozenPrefix, side_by_side, some_layers
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,7 +79,7 @@ def read_pages(model: PreTrainedModel, pages: Sequence[Page], start: Sequence[in
         going = cache.memories_only()
         if len(rows) < len(pages):
             going.batch_select_indices(torch.tensor(rows))
-        run_rows(model, [_after(start, pages[i].parts[number]) for i in rows], going, prefix)
+        run_rows(model, [_after(start, pages[i].parts[number]) for i in rows], going, prefix, until=session_of(model).places[-1] + 1)
         going = settle(model, going)
         cache = _with_rows(cache, going, rows) if len(rows) < len(pages) else going
     return cache.memories_only()
@@ -143,15 +143,25 @@ def _after(start: Sequence[int], *tokens: Tensor) -> Tensor:
     return torch.cat([torch.tensor([*start]), *tokens])
 
 
-def run_rows(model: PreTrainedModel, rows: Sequence[Tensor], cache: MemoryCache | None, prefix: FrozenPrefix | None) -> tuple[Tensor, Tensor]:
-    """The stream behind the last layer [batch, time, dim] of rows of tokens, and the tokens [batch, time]; the cache goes on."""
+def run_rows(
+    model: PreTrainedModel, rows: Sequence[Tensor], cache: MemoryCache | None, prefix: FrozenPrefix | None, *, until: int | None = None
+) -> tuple[Tensor, Tensor]:
+    """The stream behind the last layer [batch, time, dim] of rows of tokens, and the tokens [batch, time]; the cache goes on.
+
+    Args:
+        model: The model.
+        rows: The tokens of each.
+        cache: What is gone on from.
+        prefix: See ``read_pages``.
+        until: The layer before which it stops, where only the memories are wanted; the stream is then the one there.
+    """
     decoder, how = model.get_decoder(), {"past_key_values": cache, "use_cache": cache is not None}
     tokens, mask = side_by_side(rows, model.device)
-    if prefix is None:
-        return decoder(input_ids=tokens, attention_mask=mask, **how).last_hidden_state, tokens
-    hidden = prefix(rows)
-    with prefix.above():
-        return decoder(inputs_embeds=hidden, embeddings=model.get_input_embeddings()(tokens), attention_mask=mask, **how).last_hidden_state, tokens
+    given: dict[str, Any] = {"input_ids": tokens}
+    if prefix is not None:
+        given = {"inputs_embeds": prefix(rows), "embeddings": model.get_input_embeddings()(tokens)}
+    with some_layers(model, slice(0 if prefix is None else prefix.first, until), norm=until is None):
+        return decoder(attention_mask=mask, **given, **how).last_hidden_state, tokens
 
 
 def _with_rows(cache: MemoryCache, going: MemoryCache, rows: Sequence[int]) -> MemoryCache:

@@ -50,16 +50,10 @@ class FrozenPrefix:
         new = {name: row for name, row in zip(names, rows, strict=True) if name not in self.kept}
         for some in _alike(new):
             tokens, mask = side_by_side([new[name] for name in some], self.model.device)
-            with disable_memory(self.model), _layers(self.model, slice(0, self.first), last=False):
+            with disable_memory(self.model), some_layers(self.model, slice(0, self.first), norm=False):
                 hidden = self.model.get_decoder()(input_ids=tokens, attention_mask=mask, use_cache=False).last_hidden_state
             self.kept |= {name: hidden[i, : len(new[name])].clone() for i, name in enumerate(some)}
         return torch.nn.utils.rnn.pad_sequence([self.kept[name] for name in names], batch_first=True)
-
-    @contextmanager
-    def above(self) -> Generator[None]:
-        """Within, the decoder goes on from such a stream, given as ``inputs_embeds``."""
-        with _layers(self.model, slice(self.first, None), last=True):
-            yield
 
 
 def side_by_side(rows: Sequence[Tensor], device: torch.device) -> tuple[Tensor, Tensor]:
@@ -82,15 +76,15 @@ def _alike(rows: dict[bytes, Tensor]) -> Generator[list[bytes]]:
 
 
 @contextmanager
-def _layers(model: PreTrainedModel, which: slice, last: bool) -> Generator[None]:
-    """Within, the decoder has only these of its layers, and the norm behind them only if they are the last."""
+def some_layers(model: PreTrainedModel, which: slice, *, norm: bool) -> Generator[None]:
+    """Within, the decoder has only these of its layers, and the norm behind them or none."""
     decoder: Any = model.get_decoder()
     name = family_of(model).layers
-    layers, norm = decoder.get_submodule(name), decoder.norm
+    layers, last = decoder.get_submodule(name), decoder.norm
     setattr(decoder, name, layers[which])
-    decoder.norm = norm if last else nn.Identity()
+    decoder.norm = last if norm else nn.Identity()
     try:
         yield
     finally:
         setattr(decoder, name, layers)
-        decoder.norm = norm
+        decoder.norm = last

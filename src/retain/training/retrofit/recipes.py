@@ -50,7 +50,7 @@ def recall(base: str) -> RetrofitRun:
         model=Fitting(base=base, memory=LATE, start="recall"),
         lessons=(Lesson(tasks=(many,), steps=100, write_cost=0.3), Lesson(tasks=(many, followed), steps=300)),
         restraint=Restraint(text=english(held_out=False), codec=codec, write_cost=0.3, margin=0.5),
-        reading=PageReading(rows=16, asked=8, pool=512, precision="bf16"),
+        reading=PageReading(rows=16, asked=8, pool=320, precision="bf16"),
     )
 
 
