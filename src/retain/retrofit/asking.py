@@ -116,7 +116,8 @@ def ask(
     places = [(row, len(rows[row]) - len(question.answer) + i - 1) for row, (_, question) in enumerate(each) for i in range(len(question.answer))]
     row, place = torch.tensor(places, device=tokens.device).unbind(1)
     head: Any = model.get_output_embeddings()
-    logits, wanted = head(hidden[row, place]).float(), tokens[row, place + 1]
+    logits, wanted = head(hidden[row, place]), tokens[row, place + 1]
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
     return Asked(F.cross_entropy(logits, wanted, reduction="none"), logits.detach().argmax(-1), wanted, row, len(each))
 
 
@@ -165,7 +166,9 @@ def run_rows(
 
 
 def _with_rows(cache: MemoryCache, going: MemoryCache, rows: Sequence[int]) -> MemoryCache:
-    """The memories of a cache, some rows of which went on."""
+    """What a cache keeps beside attention, some rows of which went on."""
     index = torch.arange(cache.rows)
     index[torch.tensor(rows)] = cache.rows + torch.arange(len(rows))
-    return MemoryCache(cache.config, tuple(MemoryState.cat([old, new])[index] for old, new in zip(cache.memories, going.memories, strict=True)))
+    memories = tuple(MemoryState.cat([old, new])[index] for old, new in zip(cache.memories, going.memories, strict=True))
+    marks = {rule: torch.cat([cache.marks[rule], new])[index.to(new.device)] for rule, new in going.marks.items()}
+    return MemoryCache(cache.config, memories, marks)
