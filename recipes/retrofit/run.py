@@ -55,7 +55,7 @@ def main(
         for i, seed in enumerate(map(int, seeds.split(","))):
             path, begun = out / f"seed-{seed}.json", time.perf_counter()
             run = changed(RECIPES[recipe](base), [*(change or []), f"seed={seed}"])
-            trainer = RetrofitTrainer(run, (work or Path(scratch)) / recipe / f"seed-{seed}", kept)
+            trainer = RetrofitTrainer(run, (work or Path(scratch)) / recipe / f"seed-{seed}", kept=kept)
             curve = _fit(trainer, recipe)
             results: dict[str, Any] = {"seed": seed, "training": _about(trainer, run), "curve": curve, "exams": {}}
             for name, count in EXAMS[recipe].items():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from transformers import AutoTokenizer
@@ -12,6 +13,7 @@ from retain.retrofit import MemoryConfig
 from retain.tasks import TRAINED_FORMATS, Codec, Followed, HashHopPages, Hosted, Pairs, Vocabulary
 from retain.tasks.pages.exams import english
 
+from ..recipes import made_by
 from ..run import Lesson
 from .run import Fitting, PageReading, Restraint, RetrofitRun
 
@@ -75,3 +77,19 @@ def known_words(codec: Codec) -> Vocabulary:
 
 RECIPES: dict[str, Callable[[str], RetrofitRun]] = {"words": words, "recall": recall, "hashes": hashes}
 """What makes a run for a base model, by name."""
+
+
+def recipe(name: str, base: str) -> RetrofitRun:
+    """The run of that name for a base model, or the one that the function ``run`` of a Python file makes of the base.
+
+    Raises:
+        ValueError: There is no such name or file, or the file has no such function.
+        OSError: The base's tokenizer is not there.
+    """
+    if name in RECIPES:
+        return RECIPES[name](base)
+    if not Path(name).is_file():
+        raise ValueError(
+            f"there is no recipe {name!r} and no such file; choose {', '.join(RECIPES)}, or write a Python file with `def run(base) -> RetrofitRun`."
+        )
+    return made_by(Path(name), RetrofitRun, base)

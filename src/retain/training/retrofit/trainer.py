@@ -5,12 +5,13 @@ from __future__ import annotations
 import random
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
-from retain.retrofit import FrozenPrefix, attach, calibrate, memory_weights, opening, save, saved_weights, start_recalling
+from retain.retrofit import FrozenPrefix, attach, branches_of, calibrate, memory_weights, opening, save, saved_weights, start_recalling
 from retain.retrofit.prefix import side_by_side
 from retain.tasks import AbstractPages, Page
 from retain.tasks.codec import read
@@ -33,15 +34,20 @@ class RetrofitTrainer(AbstractTraining[RetrofitRun, PreTrainedModel]):
     Args:
         run: What to do.
         folder: Where; a folder of another run is refused.
-        kept: What the frozen layers made of pages in another training of the same base; see ``FrozenPrefix``.
+    def __init__(
+        self, run: RetrofitRun, folder: Path, device: Literal["cuda", "cpu"] | None = None, *, kept: dict[bytes, Tensor] | None = None
+    ) -> None:
+        super().__init__(run, folder, device)
 
     Raises:
         CheckpointError: The folder holds a run with other settings, or a damaged checkpoint.
         ValueError: The base cannot be given a memory, or has no token to begin a text with.
     """
 
-    def __init__(self, run: RetrofitRun, folder: Path, kept: dict[bytes, Tensor] | None = None) -> None:
-        super().__init__(run, folder)
+    def __init__(
+        self, run: RetrofitRun, folder: Path, device: Literal["cuda", "cpu"] | None = None, *, kept: dict[bytes, Tensor] | None = None
+    ) -> None:
+        super().__init__(run, folder, device)
         how = run.reading
         self.model = AutoModelForCausalLM.from_pretrained(run.model.base, dtype=torch.bfloat16 if how.precision == "bf16" else torch.float32)
         self.start = opening(AutoTokenizer.from_pretrained(run.model.base), run.model.opening)
@@ -52,7 +58,8 @@ class RetrofitTrainer(AbstractTraining[RetrofitRun, PreTrainedModel]):
             self.model.activation_checkpointing_enable({"use_reentrant": False})
         self.prefix = FrozenPrefix(self.model, kept) if how.pool else None
         margin = run.restraint.margin if run.restraint.write_cost else None
-        self.objective = self.workers.spread(PageObjective(self.model, self.start, self.prefix, margin), how.across)
+        objective, layers = PageObjective(self.model, self.start, self.prefix, margin), self.model.get_decoder().layers
+        self.objective = self.workers.spread(objective, how.across, layers, kept=branches_of(self.model))  # which settle behind their forward pass
         self.learner = optimizer(self.model, run.schedule)
 
     def _begin(self) -> None:
