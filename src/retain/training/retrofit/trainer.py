@@ -12,6 +12,7 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 from retain.retrofit import FrozenPrefix, attach, branches_of, calibrate, memory_weights, opening, save, saved_weights, start_recalling
+from retain.retrofit.families import family_of
 from retain.retrofit.prefix import side_by_side
 from retain.tasks import AbstractPages, Page
 from retain.tasks.codec import read
@@ -34,10 +35,8 @@ class RetrofitTrainer(AbstractTraining[RetrofitRun, PreTrainedModel]):
     Args:
         run: What to do.
         folder: Where; a folder of another run is refused.
-    def __init__(
-        self, run: RetrofitRun, folder: Path, device: Literal["cuda", "cpu"] | None = None, *, kept: dict[bytes, Tensor] | None = None
-    ) -> None:
-        super().__init__(run, folder, device)
+        device: Where it is trained; a GPU if there is one, unless given.
+        kept: What the frozen layers made of pages in another training of the same base; see ``FrozenPrefix``.
 
     Raises:
         CheckpointError: The folder holds a run with other settings, or a damaged checkpoint.
@@ -58,7 +57,7 @@ class RetrofitTrainer(AbstractTraining[RetrofitRun, PreTrainedModel]):
             self.model.activation_checkpointing_enable({"use_reentrant": False})
         self.prefix = FrozenPrefix(self.model, kept) if how.pool else None
         margin = run.restraint.margin if run.restraint.write_cost else None
-        objective, layers = PageObjective(self.model, self.start, self.prefix, margin), self.model.get_decoder().layers
+        objective, layers = PageObjective(self.model, self.start, self.prefix, margin), family_of(self.model).layers_of(self.model)
         self.objective = self.workers.spread(objective, how.across, layers, kept=branches_of(self.model))  # which settle behind their forward pass
         self.learner = optimizer(self.model, run.schedule)
 
