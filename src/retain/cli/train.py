@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import shlex
 import signal
-from collections.abc import Generator
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -16,6 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from transformers.utils import logging
 
 from retain.training import CheckpointError, Stop, Trainer
+from retain.training.loop import AbstractTraining
 from retain.training.recipes import changed
 from retain.training.recipes import recipe as run_of
 
@@ -38,18 +39,34 @@ def train(
         run = changed(run_of(recipe), settings)
         trainer = Trainer(run, out)
         size = sum(weight.numel() for weight in trainer.model.parameters())
-        console = Console(quiet=not trainer.workers.first)
-        console.print(f"{size:,} parameters, at most {run.steps:,} updates, in {out}", highlight=False)
-        wish = _Wish()
-        with _bar(console, run.steps) as tick, _listening(wish):
-            trainer.fit(
-                lambda place, loss, right: tick(place.step, f"lesson {place.lesson + 1}  loss {loss:.4f}  right {right:.3f}"), lambda: wish.stop
-            )
+        fit(trainer, f"{size:,} parameters", ["retain", "train", recipe, "--out", str(out), *(part for one in settings for part in ("--set", one))])
     except (ValueError, CheckpointError, FloatingPointError, ImportError) as error:
         typer.echo(f"retain train: {error}", err=True)
         raise typer.Exit(2) from None
+
+
+def fit(trainer: AbstractTraining[Any, Any], what: str, command: Sequence[str]) -> None:
+    """Train to the end, or until Ctrl-C, and say on the terminal how far it is.
+
+    Args:
+        trainer: What trains.
+        what: What it trains, in a few words.
+        command: What goes on from where it stops.
+
+    Raises:
+        Exit: It was stopped.
+    """
+    console, out = Console(quiet=not trainer.workers.first), trainer.folder
+    steps, lessons = trainer.run.steps, len(trainer.run.lessons)
+    console.print(f"{what}, at most {steps:,} updates, in {out}", highlight=False)
+    wish = Wish()
+    try:
+        with counting(console, steps) as tick, listening(wish):
+            trainer.fit(
+                lambda place, loss, right: tick(place.step, f"lesson {min(place.lesson + 1, lessons)}  loss {loss:.4f}  right {right:.3f}"),
+                lambda: wish.stop,
+            )
     except Stop:
-        command = ["retain", "train", recipe, "--out", str(out), *(part for one in settings for part in ("--set", one))]
         typer.echo(f"Stopped. To go on from there: {shlex.join(command)}", err=True)
         raise typer.Exit(130) from None
     console.print(
@@ -57,12 +74,14 @@ def train(
     )
 
 
-class _Wish:
+class Wish:
+    """Whether somebody wants a stop."""
+
     stop = False
 
 
 @contextmanager
-def _listening(wish: _Wish) -> Generator[None]:
+def listening(wish: Wish) -> Generator[None]:
     """Ctrl-C asks for a stop at the next safe point; a second one stops at once."""
 
     def heard(number: int, frame: FrameType | None) -> None:
@@ -78,7 +97,8 @@ def _listening(wish: _Wish) -> Generator[None]:
 
 
 @contextmanager
-def _bar(console: Console, total: int):
+def counting(console: Console, total: int) -> Generator[Callable[[int, str], None]]:
+    """What moves a bar of so many steps; elsewhere than on a terminal, ten lines."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
     if not console.is_terminal:
         yield lambda step, words: console.print(f"step {step}  {words}", highlight=False) if step % max(1, total // 10) == 0 else None

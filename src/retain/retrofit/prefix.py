@@ -24,6 +24,7 @@ class FrozenPrefix:
 
     Args:
         model: A model with memories.
+        kept: What another one of the same base, with its first memory in the same layer, has kept.
 
     Raises:
         ValueError: It has none.
@@ -37,8 +38,9 @@ class FrozenPrefix:
         (torch.Size([2, 5, 16]), 2)
     """
 
-    def __init__(self, model: PreTrainedModel) -> None:
-        self.model, self.first, self.kept = model, session_of(model).places[0], dict[bytes, Tensor]()
+    def __init__(self, model: PreTrainedModel, kept: dict[bytes, Tensor] | None = None) -> None:
+        self.model, self.first = model, session_of(model).places[0]
+        self.kept = {} if kept is None else kept
 
     def __len__(self) -> int:
         return len(self.kept)

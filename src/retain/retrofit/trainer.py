@@ -44,13 +44,16 @@ class MemoryTrainer(Trainer):
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
         if not self.args.should_save:
             return
+        assert isinstance(self.model, nn.Module)
         folder = Path(output_dir or str(self.args.output_dir))
         save(self.model, folder, weights=_gathered(memory_weights(self.model), state_dict or {}))
         if self.processing_class is not None:
             self.processing_class.save_pretrained(folder)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
-        found, read = memory_weights(self.model if model is None else model), saved_weights(resume_from_checkpoint)
+        own = self.model if model is None else model
+        assert isinstance(own, nn.Module)
+        found, read = memory_weights(own), saved_weights(resume_from_checkpoint)
         if {name: tensor.shape for name, tensor in read.items()} != {name: tensor.shape for name, tensor in found.items()}:
             raise ValueError(
                 f"{resume_from_checkpoint} holds memories other than the model's. Cure: attach with the configuration that it was trained with."

@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
+from typing import Any, Generic, Literal, Protocol, TypeVar, runtime_checkable
 
 import torch
 from torch import nn
@@ -60,16 +60,18 @@ class AbstractTraining(ABC, Generic[P, M]):
     Args:
         run: What to do.
         folder: Where; a folder of another run is refused.
+        device: On what; a GPU where there is one unless given.
 
     Raises:
         CheckpointError: The folder holds a run with other settings.
+        ValueError: There is no such device.
     """
 
     model: M
     learner: torch.optim.Optimizer
 
-    def __init__(self, run: P, folder: Path) -> None:
-        self.run, self.folder, self.workers = run, folder, Workers.present()
+    def __init__(self, run: P, folder: Path, device: Literal["cuda", "cpu"] | None = None) -> None:
+        self.run, self.folder, self.workers = run, folder, Workers.present(device)
         plan = json.loads(json.dumps(described(run)))
         if self.workers.first:
             folder.mkdir(parents=True, exist_ok=True)

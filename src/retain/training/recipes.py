@@ -7,11 +7,13 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from retain.tasks import MQAR, Corpus, LanguageModelling, Needle, Parity
 
 from .run import Lesson, Reading, Run, Schedule
+
+R = TypeVar("R")
 
 _RECALLING: dict[str, Any] = {
     "preset": "delta_net",
@@ -71,23 +73,39 @@ def recipe(name: str) -> Run:
     """
     if name in RECIPES:
         return RECIPES[name]()
-    path = Path(name)
-    if not path.is_file():
+    if not Path(name).is_file():
         raise ValueError(
             f"there is no recipe {name!r} and no such file; choose {', '.join(RECIPES)}, or write a Python file with `def run() -> Run`."
         )
+    return made_by(Path(name), Run)
+
+
+def made_by(path: Path, kind: type[R], *given: Any) -> R:
+    """What the function ``run`` of a Python file returns, called with ``given``.
+
+    Raises:
+        ValueError: The file has no such function, or that returns something else than a ``kind``.
+
+    Examples:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as place:
+        ...     _ = Path(place, "twice.py").write_text("def run(number):\\n    return 2 * number\\n")
+        ...     made_by(Path(place, "twice.py"), int, 4)
+        8
+    """
     spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec is not None
-    assert spec.loader is not None
+    if spec is None or spec.loader is None:
+        raise ValueError(f"{path} is no Python file: its name must end in .py.")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    made = module.run() if hasattr(module, "run") else None
-    if not isinstance(made, Run):
-        raise ValueError(f"{path} must have a function `run` that returns a retain.training.Run; it returned {type(made).__name__}.")
+    made = module.run(*given) if hasattr(module, "run") else None
+    if not isinstance(made, kind):
+        place = kind.__module__.rpartition(".")[0]
+        raise ValueError(f"{path} must have a function `run` that returns a {place}.{kind.__name__}; it returned {type(made).__name__}.")
     return made
 
 
-def changed(run: Run, settings: Sequence[str]) -> Run:
+def changed(run: R, settings: Sequence[str]) -> R:
     """The run with settings changed, each in the form ``place=value``, the value as JSON or plain words.
 
     Raises:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 
+from retain.blocks import Block
 from retain.models import RetainCache, RetainConfig, RetainForCausalLM
 from retain.tasks import Batch
 
@@ -53,7 +54,7 @@ class Trainer(AbstractTraining[Run, RetainForCausalLM]):
             )
         if run.reading.checkpointing:
             self.model.activation_checkpointing_enable()
-        self.objective = self.workers.spread(Objective(self.model), run.reading.across)
+        self.objective = self.workers.spread(Objective(self.model), run.reading.across, [m for m in self.model.modules() if isinstance(m, Block)])
         self.learner = optimizer(self.model, run.schedule)
         self.cache = RetainCache()
         self.batch: Batch | None = None

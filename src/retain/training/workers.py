@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -13,8 +13,6 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.nn.parallel import DistributedDataParallel
-
-from retain.blocks import Block
 
 
 @dataclass(frozen=True)
@@ -31,9 +29,15 @@ class Workers:
     device: torch.device
 
     @classmethod
-    def present(cls) -> Workers:
-        """Those that torchrun started, or this process alone; the device is a GPU where there is one."""
-        cuda = torch.cuda.is_available()
+    def present(cls, device: Literal["cuda", "cpu"] | None = None) -> Workers:
+        """Those that torchrun started, or this process alone; unless it is said, the device is a GPU where there is one.
+
+        Raises:
+            ValueError: It is to be a GPU, and there is none.
+        """
+        cuda = torch.cuda.is_available() if device is None else device == "cuda"
+        if cuda and not torch.cuda.is_available():
+            raise ValueError("there is no GPU that torch can use. Cure: device='cpu', or none at all.")
         if "RANK" not in os.environ:
             return cls(0, 1, torch.device("cuda" if cuda else "cpu"))
         if not dist.is_initialized():
@@ -59,8 +63,17 @@ class Workers:
         each = count // self.count
         return range(self.rank * each, (self.rank + 1) * each)
 
-    def spread(self, objective: nn.Module, how: Literal["replicas", "shards"]) -> nn.Module:
-        """The module as all processes train it together: each with a copy (DDP), or each with a part of every weight (FSDP2)."""
+    def spread(
+        self, objective: nn.Module, how: Literal["replicas", "shards"], units: Iterable[nn.Module], *, kept: Iterable[nn.Module] = ()
+    ) -> nn.Module:
+        """The module as all processes train it together: each with a copy (DDP), or each with a part of every weight (FSDP2).
+
+        Args:
+            objective: The module.
+            how: Which of the two.
+            units: The modules whose weights are gathered from their parts together, just for them.
+            kept: Those whose weights, once gathered, stay so until their gradients are there; before ``units`` that hold them.
+        """
         if self.count == 1:
             return objective
         if how == "replicas":
@@ -69,8 +82,10 @@ class Workers:
         from torch.distributed.fsdp import fully_shard
 
         mesh = init_device_mesh(self.device.type, (self.count,))
-        for block in [module for module in objective.modules() if isinstance(module, Block)]:
-            fully_shard(block, mesh=mesh)
+        for module in kept:
+            fully_shard(module, mesh=mesh, reshard_after_forward=False)
+        for module in units:
+            fully_shard(module, mesh=mesh)
         fully_shard(objective, mesh=mesh)
         return objective
 

@@ -5,6 +5,7 @@ from retain.cli.group import group
 COMMANDS = {
     "eval": "Let a model with memories read pages, and ask it about them behind a cut, beside four controls.",
     "fetch-smollm2": "Fetch SmolLM2-135M-Instruct, a small language model to try things on.",
+    "train": "Train memories beside a pretrained model, which stays as it is.",
 }
 
 retrofit = group("retain retrofit", "Give a language model that is trained already a memory.", __name__, COMMANDS)

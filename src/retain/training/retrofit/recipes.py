@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from transformers import AutoTokenizer
 
 from retain.retrofit import MemoryConfig
-from retain.tasks import TRAINED_FORMATS, Codec, Followed, Hosted, Pairs, Vocabulary
+from retain.tasks import TRAINED_FORMATS, Codec, Followed, HashHopPages, Hosted, Pairs, Vocabulary
 from retain.tasks.pages.exams import english
 
+from ..recipes import made_by
 from ..run import Lesson
 from .run import Fitting, PageReading, Restraint, RetrofitRun
 
@@ -54,10 +57,39 @@ def recall(base: str) -> RetrofitRun:
     )
 
 
+def hashes(base: str) -> RetrofitRun:
+    """Hash-Hop with hashes of four letters: one hop, and up to four with the hashes on the way."""
+    codec = Hosted(AutoTokenizer.from_pretrained(base))
+    hops = [HashHopPages(hops=n, letters=4, chains=(6 // n + 1, 24 // n), asked=4 // n + 1, thought=n > 1, codec=codec) for n in (1, 2, 3, 4)]
+    memory = replace(LATE, memory={**RECALLING, "projections": {**RECALLING["projections"], "conv": 7}})
+    return RetrofitRun(
+        model=Fitting(base=base, memory=memory, start="recall", lags=(0.3, 1.0, 1.0, 0.7, 0.5, 0.3)),
+        lessons=(Lesson(tasks=(hops[0],), steps=150, promote_at=0.9), Lesson(tasks=(*hops[:2],), steps=150), Lesson(tasks=(*hops,), steps=150)),
+        restraint=Restraint(text=english(held_out=False), codec=codec),
+        reading=PageReading(rows=16, pool=480, precision="bf16"),
+    )
+
+
 def known_words(codec: Codec) -> Vocabulary:
     """The words to train on."""
     return Vocabulary.of(codec).split()[0]
 
 
-RECIPES: dict[str, Callable[[str], RetrofitRun]] = {"words": words, "recall": recall}
+RECIPES: dict[str, Callable[[str], RetrofitRun]] = {"words": words, "recall": recall, "hashes": hashes}
 """What makes a run for a base model, by name."""
+
+
+def recipe(name: str, base: str) -> RetrofitRun:
+    """The run of that name for a base model, or the one that the function ``run`` of a Python file makes of the base.
+
+    Raises:
+        ValueError: There is no such name or file, or the file has no such function.
+        OSError: The base's tokenizer is not there.
+    """
+    if name in RECIPES:
+        return RECIPES[name](base)
+    if not Path(name).is_file():
+        raise ValueError(
+            f"there is no recipe {name!r} and no such file; choose {', '.join(RECIPES)}, or write a Python file with `def run(base) -> RetrofitRun`."
+        )
+    return made_by(Path(name), RetrofitRun, base)
