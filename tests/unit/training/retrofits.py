@@ -28,7 +28,7 @@ DELTA: dict[str, Any] = {
     "preset": "gated_delta_net",
     "heads": 2,
     "head_dim": 8,
-    "projections": {"conv": 3, "activation": None, "start": "recall"},
+    "projections": {"conv": 4, "activation": None, "start": "recall"},
     "output": {"norm": None, "gate": None},
     "gates": {"curve": "hard", "lr": 0.9, "forget": 1e-3},
 }
@@ -36,7 +36,6 @@ STEEP = MemoryConfig(layers=(0, 2), memory=TITANS, strength=0.5)
 LATE = MemoryConfig(layers=(2,), memory=DELTA, values="embedding", features="centred", refine=0, strength=0.5)
 WATCH = Watch(every=1, save_every=2)
 PAIRS = Pairs(facts=3, asked=2, keys=Letters(2))
-"""All of one length, so that means over pages and over their tokens are the same."""
 SAME = Repeated("a")
 """Wherever it is begun, it is the same."""
 
