@@ -1,4 +1,4 @@
-"""Small retrofits, and a script that trains one: `python -m tests.unit.training.retrofits BASE FOLDER KIND [SLEEP]`."""
+"""Small retrofits, and a script that trains some: `python -m tests.unit.training.retrofits BASE FOLDER KIND,KIND [SLEEP]`, each in a folder of its kind."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from retain.training.retrofit import Fitting, PageReading, Restraint, RetrofitRu
 
 TITANS: dict[str, Any] = {
     "preset": "titans",
-    "rule": {"update_every": 4, "expansion": 1.5},
+    "rule": {"update_every": 8, "expansion": 1.5},
     "heads": 2,
     "head_dim": 4,
     "projections": {"conv": 1},
@@ -59,6 +59,7 @@ def run_of(kind: str, base: Path) -> RetrofitRun:
         "plain": PageReading(rows=4),
         "late": PageReading(rows=4, pool=6, asked=1),
         "accumulated": PageReading(rows=4, accumulate=2),
+        "replicas": PageReading(rows=4),
         "shards": PageReading(rows=4, across="shards"),
         "coarse": PageReading(rows=4, precision="bf16", checkpointing=True, pool=4),
     }[kind]
@@ -80,5 +81,6 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    base, place, kind, *slow = sys.argv[1:]
-    RetrofitTrainer(run_of(kind, Path(base)), Path(place)).fit(tick=lambda *_: time.sleep(float(slow[0]) if slow else 0.0))
+    base, place, kinds, *slow = sys.argv[1:]
+    for kind in kinds.split(","):
+        RetrofitTrainer(run_of(kind, Path(base)), Path(place, kind)).fit(tick=lambda *_: time.sleep(float(slow[0]) if slow else 0.0))
