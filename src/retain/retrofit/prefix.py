@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -12,6 +12,11 @@ from transformers import PreTrainedModel
 
 from .attach import disable_memory, session_of
 from .families import family_of
+
+
+TOGETHER, STEP = 512, 16
+"""Tokens that are computed at once, and the lengths that rows are filled up to. Both fixed, so that every sum is taken in the same order whatever else is
+computed: what is kept of a row is the same to the last bit in a training that goes on as in one that was never stopped."""
 
 
 class FrozenPrefix:
@@ -46,17 +51,36 @@ class FrozenPrefix:
         names = [row.cpu().numpy().tobytes() for row in rows]
         new = {name: row for name, row in zip(names, rows, strict=True) if name not in self.kept}
         if new:
-            tokens, mask = side_by_side(list(new.values()), self.model.device)
             with disable_memory(self.model), _layers(self.model, slice(0, self.first), last=False):
-                hidden = self.model.get_decoder()(input_ids=tokens, attention_mask=mask, use_cache=False).last_hidden_state
-            self.kept |= {name: hidden[i, : len(row)].clone() for i, (name, row) in enumerate(new.items())}
+                for length in sorted({_filled(row) for row in new.values()}):
+                    self._compute({name: row for name, row in new.items() if _filled(row) == length}, length)
         return torch.nn.utils.rnn.pad_sequence([self.kept[name] for name in names], batch_first=True)
+
+    def _compute(self, rows: Mapping[bytes, Tensor], length: int) -> None:
+        """Keep what becomes of rows of about this length. Nothing real sees what they are filled up with, so there is no mask."""
+        names, count = list(rows), max(1, TOGETHER // length)
+        for some in (names[i : i + count] for i in range(0, len(names), count)):
+            tokens = torch.zeros(count, length, dtype=torch.long)
+            for i, name in enumerate(some):
+                tokens[i, : len(rows[name])] = rows[name]
+            hidden = self.model.get_decoder()(input_ids=tokens.to(self.model.device), use_cache=False).last_hidden_state
+            self.kept |= {name: hidden[i, : len(rows[name])].clone() for i, name in enumerate(some)}
+
+    def forget(self, rows: Sequence[Tensor]) -> None:
+        """Let go of rows that do not come again."""
+        for row in rows:
+            self.kept.pop(row.cpu().numpy().tobytes(), None)
 
     @contextmanager
     def above(self) -> Generator[None]:
         """Within, the decoder goes on from such a stream, given as ``inputs_embeds``."""
         with _layers(self.model, slice(self.first, None), last=True):
             yield
+
+
+def _filled(row: Tensor) -> int:
+    """The length that a row is filled up to."""
+    return -(-len(row) // STEP) * STEP
 
 
 def side_by_side(rows: Sequence[Tensor], device: torch.device) -> tuple[Tensor, Tensor]:
