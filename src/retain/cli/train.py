@@ -63,7 +63,8 @@ def fit(trainer: AbstractTraining[Any, Any], what: str, command: Sequence[str]) 
     try:
         with counting(console, steps) as tick, listening(wish):
             trainer.fit(
-                lambda place, loss, right: tick(place.step, f"lesson {min(place.lesson + 1, lessons)}  loss {loss:.4f}  right {right:.3f}"), lambda: wish.stop
+                lambda place, loss, right: tick(place.step, f"lesson {min(place.lesson + 1, lessons)}  loss {loss:.4f}  right {right:.3f}"),
+                lambda: wish.stop,
             )
     except Stop:
         typer.echo(f"Stopped. To go on from there: {shlex.join(command)}", err=True)

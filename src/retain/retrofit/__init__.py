@@ -9,8 +9,8 @@ from .attach import attentions_of as attentions_of
 from .attach import branches_of as branches_of
 from .attach import detach as detach
 from .attach import disable_memory as disable_memory
-from .attach import memory_parameters as memory_parameters
 from .attach import memory_config as memory_config
+from .attach import memory_parameters as memory_parameters
 from .attach import settle as settle
 from .attach import writing as writing
 from .cache import MemoryCache as MemoryCache

@@ -37,7 +37,9 @@ class Conversation:
         self, model: PreTrainedModel, tokenizer: Any, *, writes: AbstractWrites | None = None, window: int | None = 0, temperature: float = 0.0
     ) -> None:
         if not getattr(tokenizer, "chat_template", None):
-            raise ValueError("the tokenizer has no chat template, so that nobody knows how turns are told apart. Cure: a base that was made for chats.")
+            raise ValueError(
+                "the tokenizer has no chat template, so that nobody knows how turns are told apart. Cure: a base that was made for chats."
+            )
         if temperature < 0 or (window is not None and window < 0):
             raise ValueError(f"temperature and window are 0 at least, got {temperature} and {window}.")
         self.model, self.tokenizer, self.writes, self.window, self.temperature = model, tokenizer, writes or AllTokens(), window, temperature
@@ -62,19 +64,23 @@ class Conversation:
                 self.last = tuple(zip((self.tokenizer.decode([token]) for token in given), seen.by_token()[0].tolist(), strict=True))
             else:
                 logits = self._read(given)
-        answer, told, stops = list[int](), "", self._stops()
-        while len(answer) < most:
-            answer.append(self._choose(logits))
+        answer, whole, told, end, stops = list[int](), "", 0, "", self._stops()
+        while len(answer) < most and not end:
+            token = self._choose(logits)
             with self._reading():
-                logits = self._read(answer[-1:])
-            if answer[-1] in stops:
-                break
-            whole = self.tokenizer.decode(answer)
-            if not whole.endswith("\N{REPLACEMENT CHARACTER}"):  # a letter that is not complete
-                yield whole[len(told) :]
-                told = whole
-        self.turns.append({"role": "assistant", "content": told})
-        self.text += self.tokenizer.decode(answer)
+                logits = self._read([token])
+            if token in stops:
+                end = self.tokenizer.decode([token])
+            else:
+                answer.append(token)
+                whole = self.tokenizer.decode(answer)
+                if not whole.endswith("\N{REPLACEMENT CHARACTER}"):  # a letter that is not complete
+                    yield whole[told:]
+                    told = len(whole)
+        if told < len(whole):
+            yield whole[told:]
+        self.turns.append({"role": "assistant", "content": whole})
+        self.text += whole + end
         if self.window is not None and self.cache.get_seq_length() > self.window:
             self.cut()
 

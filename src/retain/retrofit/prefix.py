@@ -13,7 +13,6 @@ from transformers import PreTrainedModel
 from .attach import disable_memory, session_of
 from .families import family_of
 
-
 TOGETHER, STEP = 512, 16
 """Tokens that are computed at once, and the lengths that rows are filled up to. Both fixed, so that every sum is taken in the same order whatever else is
 computed: what is kept of a row is the same to the last bit in a training that goes on as in one that was never stopped."""

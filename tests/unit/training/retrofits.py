@@ -54,7 +54,10 @@ def small_base(folder: Path, template: str | None = None, **sizes: Any) -> Path:
 
 
 def run_of(kind: str, base: Path) -> RetrofitRun:
-    lessons = (Lesson(tasks=(PAIRS,), steps=3), Lesson(tasks=(PAIRS, Followed(pages=PAIRS, haystack=SAME, length=9, part=5)), steps=2, write_cost=0.5))
+    lessons = (
+        Lesson(tasks=(PAIRS,), steps=3),
+        Lesson(tasks=(PAIRS, Followed(pages=PAIRS, haystack=SAME, length=9, part=5)), steps=2, write_cost=0.5),
+    )
     reading = {
         "plain": PageReading(rows=4),
         "late": PageReading(rows=4, pool=6, asked=1),

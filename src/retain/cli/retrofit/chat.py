@@ -115,7 +115,9 @@ class _Session:
         except KeyboardInterrupt:
             self.talk.cut()
         if self.lines:
-            self._tell(said=said, seconds=round(time.perf_counter() - begin, 3), context=self.talk.cache.get_seq_length(), memory=self.talk.cache.hash())
+            self._tell(
+                said=said, seconds=round(time.perf_counter() - begin, 3), context=self.talk.cache.get_seq_length(), memory=self.talk.cache.hash()
+            )
         else:
             typer.echo()
 

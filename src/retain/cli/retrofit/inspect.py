@@ -84,7 +84,14 @@ def _read(model: PreTrainedModel, tokenizer: Any, tokens: Tensor, part: int) -> 
                     for i, (token, amount) in enumerate(zip(stretch.tolist(), here.tolist(), strict=True))
                 ]
     most = sorted(each, key=lambda one: -one["surprise"])[:TOLD]
-    return {"tokens": len(tokens), "branches": seen.report(), "table": seen.table(), "parts": parts, "most": most, "collapsed": list(seen.collapsed())}
+    return {
+        "tokens": len(tokens),
+        "branches": seen.report(),
+        "table": seen.table(),
+        "parts": parts,
+        "most": most,
+        "collapsed": list(seen.collapsed()),
+    }
 
 
 def _told(found: dict[str, Any]) -> Iterator[str]:
