@@ -81,10 +81,10 @@ def planned(plan: Plan) -> tuple[float, float, float]:
 
 
 CASES = [
-    (LLAMA, MemoryConfig(memory=DELTA), PARTS, Work(precision="fp32")),
+    (LLAMA, MemoryConfig(memory=STEPS), PARTS, Work(precision="fp32")),
     (LLAMA, MemoryConfig(layers=(1,), memory={"heads": 2}), TEXT, Work(precision="fp32")),
     (QWEN, MemoryConfig(layers=(-3, -1), memory=DELTA, values="embedding"), PAGES, Work()),
-    (LITTLE, MemoryConfig(memory=STEPS), PAGES, Work(checkpointing=True)),
+    (LITTLE, LAST, PAGES, Work(checkpointing=True)),
 ]
 
 
