@@ -71,8 +71,8 @@ def loaded(folder: Path, base: str, device: str | None) -> tuple[PreTrainedModel
     if device == "cuda" and not torch.cuda.is_available():
         raise ValueError("there is no GPU that torch can use. Cure: --device cpu.")
     on: Any = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.bfloat16 if on == "cuda" else torch.float32).to(on)
-    load(model, folder)
+    model: Any = AutoModelForCausalLM.from_pretrained(base, dtype=torch.bfloat16 if on == "cuda" else torch.float32)
+    load(model.to(on), folder)
     return model.eval(), AutoTokenizer.from_pretrained(base)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache
@@ -90,7 +90,7 @@ def _measured(run: RetrofitRun, task: AbstractPages) -> Sizes:
 
 
 @contextmanager
-def tokenizer_of(base: str) -> Iterator[tuple[str, bool]]:
+def tokenizer_of(base: str) -> Generator[tuple[str, bool]]:
     """A name under which ``AutoTokenizer`` finds the base's tokenizer without asking the hub, and whether it is that one.
 
     Where it is not here, byte pairs of English stand in for it, as good as it to measure lengths with, by about a tenth.

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 from retain.retrofit import FrozenPrefix, attach, branches_of, calibrate, memory_weights, opening, save, saved_weights, start_recalling
@@ -54,7 +54,9 @@ class RetrofitTrainer(AbstractTraining[RetrofitRun, PreTrainedModel]):
             self.model.activation_checkpointing_enable({"use_reentrant": False})
         self.prefix = FrozenPrefix(self.model) if how.pool else None
         margin = run.restraint.margin if run.restraint.write_cost else None
-        objective, layers = PageObjective(self.model, self.start, self.prefix, margin), self.model.get_decoder().layers
+        layers = self.model.get_decoder().layers
+        assert isinstance(layers, nn.ModuleList)
+        objective = PageObjective(self.model, self.start, self.prefix, margin)
         self.objective = self.workers.spread(objective, how.across, [*branches_of(self.model), *layers])
         if self.workers.count > 1 and how.across == "shards":
             gather_for_states(layers)
