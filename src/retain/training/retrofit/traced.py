@@ -259,7 +259,7 @@ def _watched(model: PreTrainedModel, ledger: Ledger) -> Generator[None]:
 
         return hook
 
-    def settled(memory: NeuralMemory, place: tuple[int | str, str]) -> Callable[[MemoryState], MemoryState]:
+    def settled(memory: NeuralMemory, place: tuple[int | str, str]) -> Any:
         settle = memory.settle
 
         def placed(state: MemoryState) -> MemoryState:
