@@ -7,12 +7,14 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.graph import disable_saved_tensors_hooks, saved_tensors_hooks
 
 from retain.core.contracts import AbstractBoundaryRetention, AbstractReader
 from retain.core.reader import Plain
 from retain.core.rule import MemoryRule
 from retain.core.shapes import Params
-from retain.numerics import twice_differentiable
+from retain.numerics import recompute, twice_differentiable
+from retain.numerics.any_order import wants_any_order
 
 # Legend, here and in the engines that import this file: N memories (batch x heads), C cells that write (tokens x pairs), Q queries, M states (the
 # accumulator, then the moments), I and O the input and output width of a linear map.
@@ -24,10 +26,26 @@ def capture(rule: MemoryRule, anchor: Params, k: Tensor, v: Tensor) -> tuple[Fac
 
     ``k`` is [N, C, key], ``v`` their targets [N, C, value or one more].
     """
-    through = torch.is_grad_enabled() and any(t.requires_grad for t in (k, v, *anchor.values()))
     if torch.is_inference_mode_enabled():  # whose tensors no gradient can be taken of; copies of them are ordinary tensors
         with torch.inference_mode(False), torch.no_grad():
             return capture(rule, {name: w.clone() for name, w in anchor.items()}, k.clone(), v.clone())
+    if not _saving_is_watched() or wants_any_order():
+        return _captured(rule, anchor, k, v)
+    shape: dict[str, int] = {}
+
+    def apart(k: Tensor, v: Tensor, *weights: Tensor) -> tuple[Tensor, ...]:
+        with saved_tensors_hooks(_as_it_is, _as_it_is):
+            factors, loss = _captured(rule, dict(zip(anchor, weights, strict=True)), k, v)
+        shape.update({name: len(parts) for name, parts in factors.items()})
+        return (*(part for parts in factors.values() for part in parts), loss)
+
+    *parts, loss = recompute(apart, k, v, *anchor.values())
+    each = iter(parts)
+    return {name: tuple(next(each) for _ in range(count)) for name, count in shape.items()}, loss
+
+
+def _captured(rule: MemoryRule, anchor: Params, k: Tensor, v: Tensor) -> tuple[Factors, Tensor]:
+    through = torch.is_grad_enabled() and any(t.requires_grad for t in (k, v, *anchor.values()))
     with torch.enable_grad():
         if not through:
             anchor = {name: w.detach() for name, w in anchor.items()}
@@ -43,6 +61,22 @@ def capture(rule: MemoryRule, anchor: Params, k: Tensor, v: Tensor) -> tuple[Fac
             assert x is not None
             factors[name] = (x if through else x.detach(), d)
     return factors, rule.loss(y if through else y.detach(), v)
+
+
+def _saving_is_watched() -> bool:
+    """Whether somebody is told what is saved for the backward pass, as checkpoints of activations are, which run all again when the first of it is asked for.
+
+    Here that is when gradients are taken, in the midst of the forward pass.
+    """
+    try:
+        with disable_saved_tensors_hooks("hooks are in use"):
+            return False
+    except RuntimeError:
+        return True
+
+
+def _as_it_is(x: Tensor) -> Tensor:
+    return x
 
 
 def scaled(factors: Factors, scales: Tensor | None) -> Factors:

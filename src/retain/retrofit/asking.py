@@ -14,9 +14,9 @@ from transformers import PreTrainedModel
 from retain.core.state import MemoryState
 from retain.tasks import Page
 
-from .attach import settle
+from .attach import session_of, settle
 from .cache import MemoryCache
-from .prefix import FrozenPrefix, side_by_side
+from .prefix import FrozenPrefix, side_by_side, some_layers
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,7 +79,7 @@ def read_pages(model: PreTrainedModel, pages: Sequence[Page], start: Sequence[in
         going = cache.memories_only()
         if len(rows) < len(pages):
             going.batch_select_indices(torch.tensor(rows))
-        run_rows(model, [_after(start, pages[i].parts[number]) for i in rows], going, prefix)
+        run_rows(model, [_after(start, pages[i].parts[number]) for i in rows], going, prefix, until=session_of(model).places[-1] + 1)
         going = settle(model, going)
         cache = _with_rows(cache, going, rows) if len(rows) < len(pages) else going
     return cache.memories_only()
@@ -116,7 +116,8 @@ def ask(
     places = [(row, len(rows[row]) - len(question.answer) + i - 1) for row, (_, question) in enumerate(each) for i in range(len(question.answer))]
     row, place = torch.tensor(places, device=tokens.device).unbind(1)
     head: Any = model.get_output_embeddings()
-    logits, wanted = head(hidden[row, place]).float(), tokens[row, place + 1]
+    logits, wanted = head(hidden[row, place]), tokens[row, place + 1]
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
     return Asked(F.cross_entropy(logits, wanted, reduction="none"), logits.detach().argmax(-1), wanted, row, len(each))
 
 
@@ -143,19 +144,31 @@ def _after(start: Sequence[int], *tokens: Tensor) -> Tensor:
     return torch.cat([torch.tensor([*start]), *tokens])
 
 
-def run_rows(model: PreTrainedModel, rows: Sequence[Tensor], cache: MemoryCache | None, prefix: FrozenPrefix | None) -> tuple[Tensor, Tensor]:
-    """The stream behind the last layer [batch, time, dim] of rows of tokens, and the tokens [batch, time]; the cache goes on."""
+def run_rows(
+    model: PreTrainedModel, rows: Sequence[Tensor], cache: MemoryCache | None, prefix: FrozenPrefix | None, *, until: int | None = None
+) -> tuple[Tensor, Tensor]:
+    """The stream behind the last layer [batch, time, dim] of rows of tokens, and the tokens [batch, time]; the cache goes on.
+
+    Args:
+        model: The model.
+        rows: The tokens of each.
+        cache: What is gone on from.
+        prefix: See ``read_pages``.
+        until: The layer before which it stops, where only the memories are wanted; the stream is then the one there.
+    """
     decoder, how = model.get_decoder(), {"past_key_values": cache, "use_cache": cache is not None}
     tokens, mask = side_by_side(rows, model.device)
-    if prefix is None:
-        return decoder(input_ids=tokens, attention_mask=mask, **how).last_hidden_state, tokens
-    hidden = prefix(rows)
-    with prefix.above():
-        return decoder(inputs_embeds=hidden, embeddings=model.get_input_embeddings()(tokens), attention_mask=mask, **how).last_hidden_state, tokens
+    given: dict[str, Any] = {"input_ids": tokens}
+    if prefix is not None:
+        given = {"inputs_embeds": prefix(rows), "embeddings": model.get_input_embeddings()(tokens)}
+    with some_layers(model, slice(0 if prefix is None else prefix.first, until), norm=until is None):
+        return decoder(attention_mask=mask, **given, **how).last_hidden_state, tokens
 
 
 def _with_rows(cache: MemoryCache, going: MemoryCache, rows: Sequence[int]) -> MemoryCache:
-    """The memories of a cache, some rows of which went on."""
+    """What a cache keeps beside attention, some rows of which went on."""
     index = torch.arange(cache.rows)
     index[torch.tensor(rows)] = cache.rows + torch.arange(len(rows))
-    return MemoryCache(cache.config, tuple(MemoryState.cat([old, new])[index] for old, new in zip(cache.memories, going.memories, strict=True)))
+    memories = tuple(MemoryState.cat([old, new])[index] for old, new in zip(cache.memories, going.memories, strict=True))
+    marks = {rule: torch.cat([cache.marks[rule], new])[index.to(new.device)] for rule, new in going.marks.items()}
+    return MemoryCache(cache.config, memories, marks)

@@ -72,8 +72,10 @@ class MemoryBranch(nn.Module):
             given = {"store": store, "mask": reading.mask, "write_mask": reading.writes, "return_surprise": watcher is not None}
             said, after, *surprise = self.memory(asked, before, **given)
         reading.after[self.number], reading.said[self.number] = after, said
-        if watcher is not None and first:
-            watcher.see(self.number, reading, gate, self.memory.openness(stored, watcher.margin), surprise[0], said)
+        if watcher is not None:
+            openness = self.memory.openness(stored, watcher.margin)  # again in the backward pass, which must do what the forward pass did
+            if first:
+                watcher.see(self.number, reading, gate, openness, surprise[0], said)
         return said, gate
 
 

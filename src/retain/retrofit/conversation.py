@@ -140,5 +140,5 @@ class Conversation:
         return int(torch.multinomial(torch.softmax(logits / self.temperature, -1), 1))
 
     def _stops(self) -> set[int]:
-        known: Any = self.model.generation_config.eos_token_id if self.model.generation_config is not None else None
-        return {*(known if isinstance(known, list) else [known]), self.tokenizer.eos_token_id}
+        known = self.model.generation_config.eos_token_id if self.model.generation_config is not None else None
+        return {token for token in (*(known if isinstance(known, list) else [known]), self.tokenizer.eos_token_id) if token is not None}

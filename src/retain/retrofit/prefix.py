@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 from .attach import disable_memory, session_of
 from .families import family_of
 
-TOGETHER, STEP = 512, 16
+TOGETHER, STEP = 512, 8
 """Tokens that are computed at once, and the lengths that rows are filled up to. Both fixed, so that every sum is taken in the same order whatever else is
 computed: what is kept of a row is the same to the last bit in a training that goes on as in one that was never stopped."""
 
@@ -25,6 +25,7 @@ class FrozenPrefix:
 
     Args:
         model: A model with memories.
+        kept: What another one of the same base, with its first memory in the same layer, has kept.
 
     Raises:
         ValueError: It has none.
@@ -38,8 +39,9 @@ class FrozenPrefix:
         (torch.Size([2, 5, 16]), 2)
     """
 
-    def __init__(self, model: PreTrainedModel) -> None:
-        self.model, self.first, self.kept = model, session_of(model).places[0], dict[bytes, Tensor]()
+    def __init__(self, model: PreTrainedModel, kept: dict[bytes, Tensor] | None = None) -> None:
+        self.model, self.first = model, session_of(model).places[0]
+        self.kept = {} if kept is None else kept
 
     def __len__(self) -> int:
         return len(self.kept)
@@ -50,7 +52,7 @@ class FrozenPrefix:
         names = [row.cpu().numpy().tobytes() for row in rows]
         new = {name: row for name, row in zip(names, rows, strict=True) if name not in self.kept}
         if new:
-            with disable_memory(self.model), _layers(self.model, slice(0, self.first), last=False):
+            with disable_memory(self.model), some_layers(self.model, slice(0, self.first), norm=False):
                 for length in sorted({_filled(row) for row in new.values()}):
                     self._compute({name: row for name, row in new.items() if _filled(row) == length}, length)
         return torch.nn.utils.rnn.pad_sequence([self.kept[name] for name in names], batch_first=True)
@@ -70,12 +72,6 @@ class FrozenPrefix:
         for row in rows:
             self.kept.pop(row.cpu().numpy().tobytes(), None)
 
-    @contextmanager
-    def above(self) -> Generator[None]:
-        """Within, the decoder goes on from such a stream, given as ``inputs_embeds``."""
-        with _layers(self.model, slice(self.first, None), last=True):
-            yield
-
 
 def _filled(row: Tensor) -> int:
     """The length that a row is filled up to."""
@@ -90,15 +86,15 @@ def side_by_side(rows: Sequence[Tensor], device: torch.device) -> tuple[Tensor, 
 
 
 @contextmanager
-def _layers(model: PreTrainedModel, which: slice, last: bool) -> Generator[None]:
-    """Within, the decoder has only these of its layers, and the norm behind them only if they are the last."""
+def some_layers(model: PreTrainedModel, which: slice, *, norm: bool) -> Generator[None]:
+    """Within, the decoder has only these of its layers, and the norm behind them or none."""
     decoder: Any = model.get_decoder()
     name = family_of(model).layers
-    layers, norm = decoder.get_submodule(name), decoder.norm
+    layers, last = decoder.get_submodule(name), decoder.norm
     setattr(decoder, name, layers[which])
-    decoder.norm = norm if last else nn.Identity()
+    decoder.norm = last if norm else nn.Identity()
     try:
         yield
     finally:
         setattr(decoder, name, layers)
-        decoder.norm = norm
+        decoder.norm = last

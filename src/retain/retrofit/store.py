@@ -138,7 +138,10 @@ def saved_weights(folder: str | os.PathLike[str]) -> dict[str, Tensor]:
         NotAStateFile: There is no such file in the folder.
         DamagedStateFile: It is cut short or has changed.
     """
-    return dict(unsealed(FORMAT, Path(folder) / WEIGHTS)[1])
+    place = Path(folder) / WEIGHTS
+    if not place.is_file():
+        raise NotAStateFile(f"{folder} has no {WEIGHTS}; retain.retrofit.save writes one.")
+    return dict(unsealed(FORMAT, place)[1])
 
 
 def base_of(config: PretrainedConfig) -> dict[str, Any]:

@@ -35,6 +35,7 @@ class _Sums:
     tokens: int = 0
     sums: dict[str, Tensor] = field(default_factory=dict)
     state: MemoryState | None = None
+    graph: list[tuple[Tensor, Tensor]] = field(default_factory=list)  # how open the gates of a memory stood, and which of the tokens were real
     strength: Tensor | None = None  # as it was at work; elsewhere it may lie in shards
 
     def add(self, name: str, values: Tensor) -> None:
@@ -63,8 +64,10 @@ class Telemetry:
         real = reading.mask if reading.mask is not None else torch.ones(gate.shape[:2], dtype=torch.bool, device=gate.device)
         seen, exact = self._seen[number], torch.float64
         seen.tokens += int(real.sum())
-        seen.add("writes", openness[real] if self.keep_graph else openness.detach()[real])
+        if self.keep_graph:  # nothing is done to it here: a layer that is run again in the backward pass must save the same tensors
+            seen.graph.append((openness, real))
         with torch.no_grad():
+            seen.add("writes", openness.detach()[real].to(exact))
             gate, seen.strength = gate.detach()[real].to(exact), self.branches[number].strength.detach().to(exact, copy=True)
             seen.add("gate", gate)
             seen.add("shut", (gate.abs() < SHUT).to(exact))
@@ -81,7 +84,11 @@ class Telemetry:
         """
         if not any(seen.tokens for seen in self._seen):
             raise ValueError("nothing was read while the model was watched. Cure: call it within `with watch(model) as seen:`.")
-        return torch.stack([seen.mean("writes").to(self.branches[0].strength.device) for seen in self._seen if seen.tokens]).mean()
+        read = [seen for seen in self._seen if seen.tokens]
+        sums = [
+            torch.stack([openness[real].sum() for openness, real in seen.graph]).sum() if self.keep_graph else seen.sums["writes"] for seen in read
+        ]
+        return torch.stack([total.to(sums[0]) / seen.tokens for total, seen in zip(sums, read, strict=True)]).mean()
 
     def report(self) -> list[dict[str, Any]]:
         """One row for each branch that has read something, of plain numbers, means over tokens unless said otherwise.

@@ -5,21 +5,20 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import load, save
+import torch
 from torch import Tensor, nn
 from transformers import Trainer
 
-from retain.storage import write_whole
-
 from .attach import branches_of, memory_parameters
-
-WEIGHTS = "memory_model.safetensors"
+from .store import memory_weights, save, saved_weights
 
 
 class MemoryTrainer(Trainer):
     """A ``Trainer`` whose checkpoints hold the memories alone, beside what it needs to go on: the base is not written again and again.
 
-    Takes the arguments of ``transformers.Trainer``. Resuming from a checkpoint and loading the best one want a model with the same memories attached.
+    ``from retain.retrofit.trainer import MemoryTrainer``; ``retain.retrofit`` does without it, since a ``Trainer`` brings much along. It takes the arguments of
+    ``transformers.Trainer``. In a checkpoint lie the two files of ``retain.retrofit.save``, so that ``retain.retrofit.load`` gives a base what was learnt up to
+    there. Resuming from one and loading the best want a model with the same memories attached, whose weights are whole on each process.
 
     Raises:
         ValueError: The model has no memories, or something else in it is to be trained, too, and would be missing from the checkpoints.
@@ -45,30 +44,29 @@ class MemoryTrainer(Trainer):
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
         if not self.args.should_save:
             return
+        assert isinstance(self.model, nn.Module)
         folder = Path(output_dir or str(self.args.output_dir))
-        folder.mkdir(parents=True, exist_ok=True)
-        tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in _memories(self.model).items()}
-        write_whole(folder / WEIGHTS, save(tensors))
+        save(self.model, folder, weights=_gathered(memory_weights(self.model), state_dict or {}))
         if self.processing_class is not None:
             self.processing_class.save_pretrained(folder)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
-        found, place = _memories(self.model if model is None else model), Path(resume_from_checkpoint) / WEIGHTS
-        if not place.is_file():
-            raise ValueError(f"{resume_from_checkpoint} is no checkpoint of memories: it has no {WEIGHTS}.")
-        read = load(place.read_bytes())
+        own = self.model if model is None else model
+        assert isinstance(own, nn.Module)
+        found, read = memory_weights(own), saved_weights(resume_from_checkpoint)
         if {name: tensor.shape for name, tensor in read.items()} != {name: tensor.shape for name, tensor in found.items()}:
-            raise ValueError(f"{place} holds memories other than the model's. Cure: attach with the configuration that it was trained with.")
-        for name, tensor in found.items():
-            tensor.detach().copy_(read[name])
+            raise ValueError(
+                f"{resume_from_checkpoint} holds memories other than the model's. Cure: attach with the configuration that it was trained with."
+            )
+        with torch.no_grad():
+            for name, tensor in found.items():
+                tensor.copy_(read[name])
 
     def _load_best_model(self) -> None:
         if self.state.best_model_checkpoint is not None:
             self._load_from_checkpoint(self.state.best_model_checkpoint)
 
 
-def _memories(model: Any) -> dict[str, Tensor]:
-    """All that memories hold, by branch, whatever the model is wrapped in."""
-    return {
-        f"{number}.{name}": tensor for number, branch in enumerate(branches_of(model)) for name, tensor in branch.state_dict(keep_vars=True).items()
-    }
+def _gathered(own: dict[str, Tensor], given: dict[str, Any]) -> dict[str, Tensor]:
+    """The weights of memories as the trainer gives them, by their names in the whole model; those that it does not give as they are."""
+    return {name: next((tensor for key, tensor in given.items() if f".{key}".endswith(f".{name}")), weight) for name, weight in own.items()}

@@ -7,14 +7,13 @@ from pathlib import Path
 import pytest
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
+from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from typer.testing import CliRunner
 
-from retain import retrofit
 from retain.cli.main import app
 from retain.evaluation import AfterCut, PageRecall, Preservation
 from retain.evaluation.retrofit import READINGS
-from retain.retrofit import MemoryConfig, attach
+from retain.retrofit import MemoryConfig, attach, save
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
@@ -33,16 +32,11 @@ def base(tmp_path: Path) -> Path:
     return tmp_path / "base"
 
 
-@pytest.fixture(autouse=True)
-def memories(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder that stands for trained memories."""
-
-    def load(model: PreTrainedModel, folder: Path) -> PreTrainedModel:
-        torch.manual_seed(0)
-        return attach(model, MemoryConfig(memory={"heads": 2}, strength=1.0))
-
-    monkeypatch.setattr(retrofit, "load", load, raising=False)
-    (tmp_path / "model").mkdir()
+@pytest.fixture
+def memories(base: Path, tmp_path: Path) -> Path:
+    """A folder of memories that say something, as a training leaves it."""
+    torch.manual_seed(0)
+    save(attach(AutoModelForCausalLM.from_pretrained(base), MemoryConfig(memory={"heads": 2}, strength=1.0)), tmp_path / "model")
     return tmp_path / "model"
 
 

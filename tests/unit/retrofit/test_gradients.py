@@ -161,9 +161,10 @@ def test_a_memory_that_starts_shut_learns_to_open_and_then_learns() -> None:
 
 COMPILED = """
 import torch
-from tests.unit.retrofit.models import opened, words
+from tests.unit.retrofit.models import base, open_gates, shut, words
 
-model, tokens = opened(dtype=torch.float32, layers=(1,)), words(2, 9)
+model, tokens = shut(base(dtype=torch.float32, num_hidden_layers=1)), words(2, 6)
+open_gates(model)
 with torch.no_grad():
     expected = model(tokens, use_cache=False).logits
     found = torch.compile(model, backend="aot_eager")(tokens, use_cache=False).logits

@@ -13,9 +13,10 @@ MEMORY = {"rule": {"update_every": EVERY, "step_every": EVERY}, "heads": 2, "hea
 
 def model_with_memories(memory: dict[str, object] | None = None) -> PreTrainedModel:
     torch.manual_seed(0)
-    config = LlamaConfig(vocab_size=32, hidden_size=16, intermediate_size=16, num_hidden_layers=2, num_attention_heads=2)
-    base = LlamaForCausalLM(config).double().eval()
-    return attach(base, MemoryConfig(strength=1.0, **({} if memory is None else {"memory": memory}))).double()
+    sizes = LlamaConfig(vocab_size=32, hidden_size=16, intermediate_size=16, num_hidden_layers=2, num_attention_heads=2)
+    base = LlamaForCausalLM(sizes).double().eval()
+    config = MemoryConfig(strength=1.0) if memory is None else MemoryConfig(strength=1.0, memory=memory)
+    return attach(base, config).double()
 
 
 def read(model: PreTrainedModel, words: Tensor, cache: MemoryCache) -> Tensor:

@@ -7,12 +7,13 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 from transformers import TrainingArguments
 
-from retain.retrofit import branches_of, disable_memory
-from retain.retrofit.trainer import WEIGHTS, MemoryTrainer
+from retain.core.errors import NotAStateFile
+from retain.retrofit import disable_memory, load, memory_hash, memory_weights, saved_weights
+from retain.retrofit.store import CONFIG, WEIGHTS
+from retain.retrofit.trainer import MemoryTrainer
 
 from .models import base, shut, words
 
@@ -60,20 +61,28 @@ def test_going_on_from_a_checkpoint_is_going_on(tmp_path: Path, checkpointing: b
         assert torch.equal(weight, before[name]) == (".memory." not in name), name
 
 
-def test_a_checkpoint_holds_memories_alone(tmp_path: Path) -> None:
+def test_a_checkpoint_holds_memories_alone_and_gives_them_to_a_base(tmp_path: Path) -> None:
     trainer = _trainer(tmp_path, eval_strategy="steps", eval_steps=2, load_best_model_at_end=True)
     trainer.train()
-    folder = tmp_path / "checkpoint-4"
-    known = {WEIGHTS, "optimizer.pt", "scheduler.pt", "rng_state.pth", "trainer_state.json"}
-    assert {file.name for file in folder.iterdir()} == known
+    known = {CONFIG, WEIGHTS, "optimizer.pt", "scheduler.pt", "rng_state.pth", "trainer_state.json"}
+    assert {file.name for file in (tmp_path / "checkpoint-4").iterdir()} == known
     model: Any = trainer.model
-    held = {f"{i}.{name}": tensor for i, branch in enumerate(branches_of(model)) for name, tensor in branch.state_dict().items()}
-    best = load_file(Path(str(trainer.state.best_model_checkpoint)) / WEIGHTS)
-    assert best.keys() == held.keys()
-    assert all(torch.equal(best[name], tensor) for name, tensor in held.items())
+    held, best = memory_weights(model), load(base(dtype=torch.float32), str(trainer.state.best_model_checkpoint))
+    assert memory_hash(best) == memory_hash(model)
+    assert all(torch.equal(tensor, held[name]) for name, tensor in memory_weights(best).items())
     model.eval()
     with disable_memory(model):
         assert torch.equal(model(words(2, 6)).logits, base(dtype=torch.float32)(words(2, 6)).logits)
+
+
+def test_weights_that_the_trainer_gathered_are_those_that_are_saved(tmp_path: Path) -> None:
+    trainer = _trainer(tmp_path)
+    given = {f"module.{name}": tensor + 1 for name, tensor in trainer.model.state_dict().items()}  # pyright: ignore[reportOptionalMemberAccess]
+    trainer._save(str(tmp_path / "gathered"), state_dict=given)
+    own = memory_weights(trainer.model)  # pyright: ignore[reportArgumentType]
+    found = saved_weights(tmp_path / "gathered")
+    assert found.keys() == own.keys()
+    assert all(torch.equal(found[name], tensor + 1) for name, tensor in own.items())
 
 
 def test_what_would_be_lost_or_does_not_fit_is_refused(tmp_path: Path) -> None:
@@ -85,7 +94,7 @@ def test_what_would_be_lost_or_does_not_fit_is_refused(tmp_path: Path) -> None:
         MemoryTrainer(model)
     trainer = _trainer(tmp_path)
     before = _weights(trainer)
-    with pytest.raises(ValueError, match="no checkpoint of memories"):
+    with pytest.raises(NotAStateFile, match=f"has no {WEIGHTS}"):
         trainer._load_from_checkpoint(str(tmp_path))
     other = MemoryTrainer(shut(base(dtype=torch.float32), layers=(1,)), TrainingArguments(str(tmp_path), report_to="none", use_cpu=True))
     other.save_model(str(tmp_path / "other"))

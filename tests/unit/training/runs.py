@@ -1,4 +1,4 @@
-"""Small runs, and a script that trains one: `python -m tests.unit.training.runs FOLDER KIND [SLEEP]`."""
+"""Small runs, and a script that trains some, each in FOLDER/KIND: `python -m tests.unit.training.runs FOLDER KIND,KIND [SLEEP]`."""
 
 from __future__ import annotations
 
@@ -58,5 +58,6 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    place, kind, *slow = sys.argv[1:]
-    Trainer(run_of(kind), Path(place)).fit(tick=lambda *_: time.sleep(float(slow[0]) if slow else 0.0))
+    place, kinds, *slow = sys.argv[1:]
+    for kind in kinds.split(","):
+        Trainer(run_of(kind), Path(place) / kind).fit(tick=lambda *_: time.sleep(float(slow[0]) if slow else 0.0))

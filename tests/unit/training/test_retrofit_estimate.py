@@ -3,6 +3,7 @@
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -18,11 +19,15 @@ from retain.training.retrofit.sizes import H100, Sizes, Work
 WIDTHS = {"vocab_size": 96, "hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 4, "num_key_value_heads": 2}
 LLAMA = LlamaConfig(num_hidden_layers=4, **WIDTHS)
 QWEN = Qwen3Config(num_hidden_layers=4, head_dim=8, tie_word_embeddings=True, **WIDTHS)
-SIZES = Sizes(rows=4, read=70, parts=2, asked=2, question=6, answer=2, ordinary_rows=2, ordinary_length=40)
-SMALL = Sizes(rows=2, read=20, asked=1, question=4, answer=2)
+LITTLE = Qwen3Config(num_hidden_layers=2, head_dim=8, tie_word_embeddings=True, **WIDTHS)
+PAGES = Sizes(rows=16, read=10, asked=1, question=2, answer=2)
+PARTS = Sizes(rows=16, read=8, parts=2, asked=2, question=1, answer=2)
+TEXT = replace(PAGES, ordinary_rows=12, ordinary_length=15)
+SMALL = Sizes(rows=2, read=6, asked=1, question=1, answer=1)
 ROOT = Path(__file__).parents[3]
 DELTA = {"heads": 2, "preset": "gated_delta_net"}
-DELTAS = MemoryConfig(memory=DELTA)
+STEPS = {"heads": 2, "rule": {"update_every": 8, "step_every": 8}}
+LAST = MemoryConfig(layers=(-1,), memory=STEPS)
 WORKING = (
     "activations of layers",
     "memory states, and what memories keep for the backward pass",
@@ -42,15 +47,15 @@ def real(config: PretrainedConfig, memory: MemoryConfig, work: Work):
     return model
 
 
-def measured(config: PretrainedConfig, memory: MemoryConfig, work: Work) -> tuple[int, int, int]:
+def measured(config: PretrainedConfig, memory: MemoryConfig, sizes: Sizes, work: Work) -> tuple[int, int, int]:
     """Of a real update: bytes above the start behind the forward pass and at the peak, by the allocator's own record; and operations."""
     model = real(config, memory, work)
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as first:
-        loss = SIZES.loss(model)
+        loss = sizes.loss(model)
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as second:
         loss.backward()
     with FlopCounterMode(display=False) as counter:
-        SIZES.loss(model).backward()
+        sizes.loss(model).backward()
     live = peak = kept = 0
     for part in (first, second):
         for event in sorted((e for e in part.profiler.kineto_results.events() if e.name() == "[memory]"), key=lambda e: e.start_ns()):
@@ -60,9 +65,14 @@ def measured(config: PretrainedConfig, memory: MemoryConfig, work: Work) -> tupl
     return kept, peak, counter.get_total_flops()
 
 
+def brief(sizes: Sizes = SMALL, base: str | PretrainedConfig = LITTLE, memory: MemoryConfig = LAST, **choices: Any) -> Plan:
+    """The plan of an update that reads its rows once."""
+    return plan_of(base, memory, sizes, loss=lambda one, model: model(torch.zeros(one.rows, one.read, dtype=torch.long)).logits.mean(), **choices)
+
+
 @cache
 def alone() -> Plan:
-    return plan_of(QWEN, DELTAS, SMALL, stages={"first": 30, "second": 70})
+    return brief(stages={"first": 30, "second": 70})
 
 
 def planned(plan: Plan) -> tuple[float, float, float]:
@@ -71,30 +81,31 @@ def planned(plan: Plan) -> tuple[float, float, float]:
 
 
 CASES = [
-    (LLAMA, MemoryConfig(memory=DELTA), Work(precision="fp32")),
-    (LLAMA, MemoryConfig(layers=(1,), memory={"heads": 2}), Work(precision="fp32")),
-    (QWEN, MemoryConfig(layers=(-3, -1), memory=DELTA, values="embedding"), Work()),
-    (QWEN, MemoryConfig(memory=DELTA), Work(checkpointing=True)),
+    (LLAMA, MemoryConfig(memory=STEPS), PARTS, Work(precision="fp32")),
+    (LLAMA, MemoryConfig(layers=(1,), memory={"heads": 2}), TEXT, Work(precision="fp32")),
+    (QWEN, MemoryConfig(layers=(-3, -1), memory=DELTA, values="embedding"), PAGES, Work()),
+    (LITTLE, LAST, PAGES, Work(checkpointing=True)),
 ]
 
 
-@pytest.mark.parametrize(("config", "memory", "work"), CASES)
+@pytest.mark.parametrize(("config", "memory", "sizes", "work"), CASES)
 @pytest.mark.filterwarnings("ignore:`gradient_checkpointing_enable`:FutureWarning")
-def test_what_is_kept_the_peak_and_the_operations_are_those_of_a_real_update(config: PretrainedConfig, memory: MemoryConfig, work: Work) -> None:
-    kept, peak, flops = planned(plan_of(config, memory, SIZES, work=work))
-    true_kept, true_peak, true_flops = measured(config, memory, work)
+def test_what_is_kept_the_peak_and_the_operations_are_those_of_a_real_update(
+    config: PretrainedConfig, memory: MemoryConfig, sizes: Sizes, work: Work
+) -> None:
+    kept, peak, flops = planned(plan_of(config, memory, sizes, work=work))
+    true_kept, true_peak, true_flops = measured(config, memory, sizes, work)
     assert flops == true_flops
     assert true_peak / 1.15 < peak < 1.15 * true_peak
     slack = 1.5 if work.checkpointing else 1.05  # checkpoints keep the state of the random numbers, 5 kB a layer and call
     assert true_kept / slack < kept < slack * true_kept
 
 
-@pytest.mark.parametrize("layers", ["all", (1,)])
-def test_parameters_are_those_of_the_real_model(layers) -> None:
-    memory = MemoryConfig(layers=layers, memory={"heads": 2, "head_dim": 8}, refine=3)
-    trained = sum(weight.numel() for weight in memory_parameters(real(QWEN, memory, Work())))
-    base = sum(weight.numel() for weight in AutoModelForCausalLM.from_config(QWEN).parameters())
-    assert plan_of(QWEN, memory, SMALL).parameters == {"base": base, "memory": trained}
+def test_parameters_are_those_of_the_real_model() -> None:
+    memory = MemoryConfig(memory={**STEPS, "head_dim": 8}, refine=3)
+    trained = sum(weight.numel() for weight in memory_parameters(real(LITTLE, memory, Work())))
+    base = sum(weight.numel() for weight in AutoModelForCausalLM.from_config(LITTLE).parameters())
+    assert brief(replace(SMALL, read=1), memory=memory).parameters == {"base": base, "memory": trained}
 
 
 @pytest.mark.parametrize(
@@ -110,7 +121,7 @@ def test_known_bases_have_as_many_parameters_as_their_makers_say(name: str, coun
 def test_rows_shared_by_processes_are_an_update_of_the_rows_of_one_and_shards_divide_what_stands() -> None:
     one = alone()
     sizes = replace(SMALL, rows=8)
-    shards, copies = (plan_of(QWEN, DELTAS, sizes, work=Work(processes=4, across=across)) for across in ("shards", "replicas"))
+    shards, copies = (brief(sizes, work=Work(processes=4, across=across)) for across in ("shards", "replicas"))
     for kind in WORKING:
         assert shards.bytes[kind] == copies.bytes[kind] == one.bytes[kind]
     for kind in ("base weights", "memory weights", "gradients", "optimizer"):
@@ -122,14 +133,14 @@ def test_rows_shared_by_processes_are_an_update_of_the_rows_of_one_and_shards_di
 
 
 def test_parts_take_the_room_of_one_and_the_time_of_all() -> None:
-    one, two = alone(), plan_of(QWEN, DELTAS, replace(SMALL, rows=4), work=Work(accumulate=2))
+    one, two = alone(), brief(replace(SMALL, rows=4), work=Work(accumulate=2))
     assert two.bytes == one.bytes
     assert two.flops == 2 * one.flops
 
 
 def test_what_does_not_fit_is_said_with_rows_that_do() -> None:
     sizes = replace(SMALL, rows=8)
-    plan = plan_of(QWEN, DELTAS, sizes)
+    plan = brief(sizes)
     small = replace(plan, device=replace(H100, memory=0.6 * plan.total_bytes))
     assert (plan.fits, plan.advice, small.fits) == (True, (), False)
     assert "It fits." in str(plan)
@@ -137,7 +148,7 @@ def test_what_does_not_fit_is_said_with_rows_that_do() -> None:
     rows = int(small.advice[0].split()[1])
     assert 1 <= rows < 8
     assert "checkpointing=True" in small.advice
-    assert replace(plan_of(QWEN, DELTAS, replace(SMALL, rows=rows)), device=small.device).fits
+    assert replace(brief(replace(SMALL, rows=rows)), device=small.device).fits
 
 
 def test_stages_take_their_updates_times_as_long() -> None:
@@ -148,12 +159,12 @@ def test_stages_take_their_updates_times_as_long() -> None:
 
 
 def test_a_folder_is_read_and_what_is_not_there_is_refused(tmp_path: Path) -> None:
-    QWEN.save_pretrained(tmp_path)
-    assert plan_of(str(tmp_path), DELTAS, SMALL).bytes == alone().bytes
+    LITTLE.save_pretrained(tmp_path)
+    assert brief(base=str(tmp_path)).bytes == alone().bytes
     with pytest.raises(ValueError, match="a folder with a config"):
-        plan_of(str(tmp_path / "nothing"), DELTAS, SMALL)
+        brief(base=str(tmp_path / "nothing"))
     with pytest.raises(ValueError, match="cannot be shared evenly by 3 processes"):
-        plan_of(QWEN, DELTAS, SMALL, work=Work(processes=3))
+        brief(work=Work(processes=3))
 
 
 @pytest.mark.parametrize(("name", "machines", "processes"), [("one_h100", 1, 1), ("two_nodes_fsdp2", 2, 16)])

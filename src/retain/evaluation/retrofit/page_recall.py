@@ -8,6 +8,7 @@ from typing import Any, ClassVar, NamedTuple
 
 from transformers import PreTrainedModel
 
+from retain.retrofit import FrozenPrefix
 from retain.tasks import AbstractPages, Codec
 from retain.tasks.task import Fact
 
@@ -193,6 +194,7 @@ def page_recall(
     by: str | None = None,
     batch: int = 8,
     full_context: int | None = None,
+    prefix: FrozenPrefix | None = None,
     progress: Watch | None = None,
     title: str | None = None,
 ) -> PageRecall:
@@ -213,6 +215,7 @@ def page_recall(
         by: The fact that tables are grouped by; None is ``distance``, else ``length``, if all questions have it.
         batch: Pages that are read side by side, two at least; one more where one would be left over.
         full_context: The most tokens that the base reads in one context, 0 for none; what the model has positions for unless given.
+        prefix: What keeps the work of the frozen layers, if the pages are read by several models of one base.
         progress: Is told how far it is.
         title: Of the table; the name of the pages unless given.
 
@@ -234,7 +237,7 @@ def page_recall(
     if by is not None and first is not None and any(by not in {**first.facts, **question.facts} for question in first.questions):
         known = {**first.facts, **first.questions[0].facts}
         raise ValueError(f"questions of {type(pages).__name__} have no fact {by!r}; they have {', '.join(known) or 'none'}.")
-    found = replies(model, pages, seeds, start=start, batch=batch, full_context=full_context, progress=progress)
+    found = replies(model, pages, seeds, start=start, batch=batch, full_context=full_context, prefix=prefix, progress=progress)
     outcomes = tuple(_outcome(reply, name, codec) for name in READINGS for reply in found)
     own = next((fact for fact in USUAL_FACTS if all(fact in reply.facts for reply in found)), None)
     return PageRecall(title=type(pages).__name__ if title is None else title, outcomes=outcomes, by=own if by is None else by, about=about(model))

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from retain.retrofit import Asked, ask, branches_of, disable_memory, read_pages, writing
+from retain.retrofit import Asked, FrozenPrefix, ask, branches_of, disable_memory, read_pages, writing
 from retain.tasks import AbstractPages, Page, Question
 from retain.tasks.task import Fact
 
@@ -74,6 +74,7 @@ def replies(
     start: Sequence[int],
     batch: int = 8,
     full_context: int | None = None,
+    prefix: FrozenPrefix | None = None,
     progress: Watch | None = None,
 ) -> list[Reply]:
     """Ask all questions of pages in all five ways; see ``page_recall`` for the arguments.
@@ -105,7 +106,7 @@ def replies(
 
             read = pages.batch(some)
             _check_room(read, longest)
-            told = _five(model, read, start, room, tick)
+            told = _five(model, read, start, room, prefix, tick)
             each = [(i, number, question) for i, page in enumerate(read) for number, question in enumerate(page.questions)]
             for row, (i, number, question) in enumerate(each):
                 facts = {**read[i].facts, **question.facts}
@@ -124,19 +125,27 @@ def _companies(seeds: list[int], batch: int) -> Iterator[tuple[int, list[int]]]:
 
 
 def _five(
-    model: PreTrainedModel, pages: list[Page], start: Sequence[int], room: int | None, tick: Callable[[float, str], None]
+    model: PreTrainedModel,
+    pages: list[Page],
+    start: Sequence[int],
+    room: int | None,
+    prefix: FrozenPrefix | None,
+    tick: Callable[[float, str], None],
 ) -> dict[str, list[Told | None]]:
     """For each reading, what it made of each question of the pages, page by page."""
     tick(0.0, MEMORY)
-    own = read_pages(model, pages, start)
+    own = read_pages(model, pages, start, prefix=prefix)
     others = [(i + 1) % len(pages) for i in range(len(pages))]
-    told = {MEMORY: _split(ask(model, pages, own, start), pages), FOREIGN: _split(ask(model, pages, own, start, of=others), pages)}
+    told = {
+        MEMORY: _split(ask(model, pages, own, start, prefix=prefix), pages),
+        FOREIGN: _split(ask(model, pages, own, start, of=others, prefix=prefix), pages),
+    }
     tick(0.4, OFF)
     with writing(model, False):
-        told[OFF] = _split(ask(model, pages, read_pages(model, pages, start), start), pages)
+        told[OFF] = _split(ask(model, pages, read_pages(model, pages, start, prefix=prefix), start, prefix=prefix), pages)
     tick(0.7, FULL)
     with disable_memory(model):
-        told[CUT] = _split(ask(model, pages, None, start), pages)
+        told[CUT] = _split(ask(model, pages, None, start, prefix=prefix), pages)
         told[FULL] = _in_context(model, pages, start, room)
     return told
 

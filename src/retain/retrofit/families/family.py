@@ -29,8 +29,12 @@ class Family:
     layers: str = "layers"
     attention: str = "self_attn"
 
-    def attentions(self, model: PreTrainedModel) -> list[nn.Module]:
-        """The attention modules of a model, from the first layer to the last."""
+    def layers_of(self, model: PreTrainedModel) -> nn.ModuleList:
+        """The decoder layers of a model."""
         layers = model.get_decoder().get_submodule(self.layers)
         assert isinstance(layers, nn.ModuleList)
-        return [layer.get_submodule(self.attention) for layer in layers]
+        return layers
+
+    def attentions(self, model: PreTrainedModel) -> list[nn.Module]:
+        """The attention modules of a model, from the first layer to the last."""
+        return [layer.get_submodule(self.attention) for layer in self.layers_of(model)]

@@ -30,7 +30,7 @@ Builder = Callable[[Codec, bool], AbstractPages]
 def exam(name: str, codec: Codec, *, held_out: bool = True) -> AbstractPages:
     """The pages of a name.
 
-    ``pairs-31`` and ``pairs-127`` (that many pairs, in the formats to train on), ``formats`` (31 pairs in other formats), ``followed-2k`` (31 pairs, then
+    ``words-31`` (31 pairs in one format), ``pairs-31`` and ``pairs-127`` (that many pairs, in the formats to train on), ``formats`` (31 pairs in other formats), ``followed-2k`` (8 pairs, then
     so much English in parts of 512 tokens), ``hash-hop-2`` (4 letters; ``-16``: 16 letters; ``-thought``: the hashes on the way are asked too),
     ``tracing-2``, ``code``, ``needle-2k``, ``text`` and ``text-code`` (how English and code go on after 2,048 tokens). A number behind a hop or a length
     stands for the others that ``EXAMS`` holds. A fifth of the words and a tenth of the works are held out; what is made of random letters alone is told
@@ -74,9 +74,13 @@ def _pairs(facts: int, formats: tuple[Format, ...] = TRAINED_FORMATS) -> Builder
     return build
 
 
+def _words(codec: Codec, held_out: bool) -> Pairs:
+    return Pairs(facts=31, asked=8, formats=TRAINED_FORMATS[:1], keys=Vocabulary.of(codec).split()[held_out], codec=codec)
+
+
 def _followed(length: int) -> Builder:
     def build(codec: Codec, held_out: bool) -> Followed:
-        return Followed(pages=_pairs(31)(codec, held_out), haystack=english(held_out), length=length, part=PART, codec=codec)
+        return Followed(pages=_pairs(8)(codec, held_out), haystack=english(held_out), length=length, part=PART, codec=codec)
 
     return build
 
@@ -118,6 +122,7 @@ def _modules(held_out: bool) -> Corpus:
 
 EXAMS: Mapping[str, Builder] = MappingProxyType(
     {
+        "words-31": _words,
         "pairs-31": _pairs(31),
         "pairs-127": _pairs(127),
         "formats": _pairs(31, HELD_OUT_FORMATS),

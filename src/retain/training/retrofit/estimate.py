@@ -42,7 +42,7 @@ class Plan:
     Examples:
         >>> from transformers import LlamaConfig
         >>> tiny = LlamaConfig(vocab_size=32, hidden_size=16, intermediate_size=16, num_hidden_layers=2, num_attention_heads=2)
-        >>> plan = plan_of(tiny, MemoryConfig(memory={"heads": 2}), Sizes(rows=2, read=16, asked=1), stages={"facts": 100})
+        >>> plan = plan_of(tiny, MemoryConfig(layers=(1,), memory={"heads": 2}), Sizes(rows=2, read=8, asked=1), stages={"facts": 100})
         >>> plan.fits, plan.parameters["base"], round(plan.total_seconds / plan.seconds)
         (True, 4688, 100)
     """

@@ -45,9 +45,9 @@ def plan_for(run: RetrofitRun, base: str | PretrainedConfig | None = None, *, de
         >>> from retain.tasks import Letters, Pairs
         >>> from retain.training import Lesson
         >>> from retain.training.retrofit import Fitting
-        >>> tiny = LlamaConfig(vocab_size=256, hidden_size=16, intermediate_size=16, num_hidden_layers=2, num_attention_heads=2)
+        >>> tiny = LlamaConfig(vocab_size=256, hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2)
         >>> lesson = Lesson(tasks=(Pairs(facts=3, asked=2, keys=Letters(2)),), steps=100)
-        >>> plan = plan_for(RetrofitRun(model=Fitting(base="tiny", memory=MemoryConfig(memory={"heads": 2})), lessons=(lesson,)), tiny)
+        >>> plan = plan_for(RetrofitRun(model=Fitting(base="tiny", memory=MemoryConfig(layers=(0,), memory={"heads": 2})), lessons=(lesson,)), tiny)
         >>> plan.sizes.asked, plan.sizes.ordinary_rows, dict(plan.stages)
         (2, 8, {'1. Pairs': 100})
     """

@@ -10,7 +10,7 @@ from typing import Any
 from transformers import AutoTokenizer
 
 from retain.retrofit import MemoryConfig
-from retain.tasks import TRAINED_FORMATS, AbstractPages, Codec, Followed, Hosted, Pairs, Vocabulary
+from retain.tasks import TRAINED_FORMATS, AbstractPages, Codec, Followed, HashHopPages, Hosted, Pairs, Vocabulary
 from retain.tasks.pages.exams import english, exam
 
 from ..recipes import made_by
@@ -53,7 +53,20 @@ def recall(base: str) -> RetrofitRun:
         model=Fitting(base=base, memory=LATE, start="recall"),
         lessons=(Lesson(tasks=(many,), steps=100, write_cost=0.3), Lesson(tasks=(many, followed), steps=300)),
         restraint=Restraint(text=english(held_out=False), codec=codec, write_cost=0.3, margin=0.5),
-        reading=PageReading(rows=16, asked=8, pool=512, precision="bf16"),
+        reading=PageReading(rows=16, asked=8, pool=320, precision="bf16"),
+    )
+
+
+def hashes(base: str) -> RetrofitRun:
+    """Hash-Hop with hashes of four letters: one hop, and up to four with the hashes on the way."""
+    codec = Hosted(AutoTokenizer.from_pretrained(base))
+    hops = [HashHopPages(hops=n, letters=4, chains=(6 // n + 1, 24 // n), asked=4 // n + 1, thought=n > 1, codec=codec) for n in (1, 2, 3, 4)]
+    memory = replace(LATE, memory={**RECALLING, "projections": {**RECALLING["projections"], "conv": 7}})
+    return RetrofitRun(
+        model=Fitting(base=base, memory=memory, start="recall", lags=(0.3, 1.0, 1.0, 0.7, 0.5, 0.3)),
+        lessons=(Lesson(tasks=(hops[0],), steps=150, promote_at=0.9), Lesson(tasks=(*hops[:2],), steps=150), Lesson(tasks=(*hops,), steps=150)),
+        restraint=Restraint(text=english(held_out=False), codec=codec),
+        reading=PageReading(rows=16, pool=480, precision="bf16"),
     )
 
 
@@ -96,7 +109,7 @@ def known_words(codec: Codec) -> Vocabulary:
     return Vocabulary.of(codec).split()[0]
 
 
-RECIPES: dict[str, Callable[[str], RetrofitRun]] = {"words": words, "recall": recall, "curriculum": curriculum}
+RECIPES: dict[str, Callable[[str], RetrofitRun]] = {"words": words, "recall": recall, "hashes": hashes, "curriculum": curriculum}
 """What makes a run for a base model, by name."""
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import weakref
 from collections import Counter, defaultdict
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,6 +18,8 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 
+from retain.core.state import MemoryState
+from retain.layers import NeuralMemory
 from retain.retrofit import MemoryConfig, attach, branches_of
 
 REST = "rest"
@@ -92,7 +94,7 @@ class Ledger(TorchDispatchMode):
         self.shares: dict[int | str, Share] = {}
         self.live: Counter[tuple[int | str, str]] = Counter()
         self.peak = self.whole_peak = 0
-        self._seen: dict[int, tuple[int | str, str]] = {}
+        self._seen: dict[int, tuple[tuple[int | str, str], int]] = {}
 
     def share(self, place: int | str) -> Share:
         """Of a layer, or of the rest."""
@@ -105,7 +107,17 @@ class Ledger(TorchDispatchMode):
     def known(self, tensors: Sequence[Tensor]) -> None:
         """What was there before and does not count."""
         for tensor in tensors:
-            self._seen[tensor.untyped_storage()._cdata] = self.place
+            self._seen[tensor.untyped_storage()._cdata] = self.place, 0
+
+    def claimed(self, tensors: Iterable[Tensor], place: tuple[int | str, str]) -> None:
+        """What belongs to a part of the model, whoever made it, as rows of a memory's state that are chosen between calls."""
+        for tensor in tensors:
+            key = tensor.untyped_storage()._cdata
+            if key in self._seen:
+                before, size = self._seen[key]
+                self.live[before] -= size
+                self.live[place] += size
+                self._seen[key] = place, size
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None) -> Any:
         kwargs = kwargs or {}
@@ -130,15 +142,15 @@ class Ledger(TorchDispatchMode):
         key, size, place = storage._cdata, storage.nbytes(), self.place
         if key in self._seen:
             return
-        self._seen[key] = place
+        self._seen[key] = place, size
         self.live[place] += size
         self.peak = max(self.peak, sum(self.live.values()))
         if self.counts[place[0]] == 1:  # what a layer uses for a moment is not used by all layers of its kind at once
             self.whole_peak = max(self.whole_peak, self.whole(self.live))
-        weakref.finalize(storage, self._leave, key, size, place)
+        weakref.finalize(storage, self._leave, key)
 
-    def _leave(self, key: int, size: int, place: tuple[int | str, str]) -> None:
-        self._seen.pop(key, None)
+    def _leave(self, key: int) -> None:
+        place, size = self._seen.pop(key)
         self.live[place] -= size
 
 
@@ -238,11 +250,28 @@ def _watched(model: PreTrainedModel, ledger: Ledger) -> Generator[None]:
         return hook
 
     def beside(place: tuple[int | str, str]) -> Callable[..., None]:
-        def hook(module: nn.Module, given: Any) -> None:
+        def hook(module: Any, given: Any) -> None:
+            before = given[2].before[module.number]
+            if before is not None:
+                ledger.claimed((tensor for _, tensor in before.tensors()), (place[0], "memory"))
             if given[1].requires_grad:  # behind the memory's own, it is the attention's turn
                 given[1].register_hook(lambda _: setattr(ledger, "place", place))
 
         return hook
+
+    def settled(memory: NeuralMemory, place: tuple[int | str, str]) -> Callable[[MemoryState], MemoryState]:
+        settle = memory.settle
+
+        def placed(state: MemoryState) -> MemoryState:
+            ledger.place = place
+            after = settle(state)
+            ledger.place = (REST, "base")
+            for _, tensor in after.tensors():
+                if tensor.requires_grad:
+                    tensor.register_hook(lambda _: setattr(ledger, "place", place))
+            return after
+
+        return placed
 
     layers: Any = model.get_decoder().layers
     for number, layer in enumerate(layers):
@@ -251,8 +280,11 @@ def _watched(model: PreTrainedModel, ledger: Ledger) -> Generator[None]:
         for branch in branches_of(layer):
             handles += [branch.register_forward_pre_hook(beside(base)), branch.register_forward_pre_hook(enters(memory))]
             handles.append(branch.register_forward_hook(leaves(memory, base)))
+            branch.memory.settle = settled(branch.memory, memory)  # which is called from outside the layer
     try:
         yield
     finally:
         for handle in handles:
             handle.remove()
+        for branch in branches_of(model):
+            del branch.memory.settle

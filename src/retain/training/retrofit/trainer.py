@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 from retain.retrofit import FrozenPrefix, attach, branches_of, calibrate, memory_weights, opening, save, saved_weights, start_recalling
+from retain.retrofit.families import family_of
 from retain.retrofit.prefix import side_by_side
 from retain.tasks import AbstractPages, Page
 from retain.tasks.codec import read
@@ -35,14 +36,17 @@ class RetrofitTrainer(AbstractTraining[RetrofitRun, PreTrainedModel]):
     Args:
         run: What to do.
         folder: Where; a folder of another run is refused.
-        device: On what; a GPU where there is one unless given.
+        device: Where it is trained; a GPU if there is one, unless given.
+        kept: What the frozen layers made of pages in another training of the same base; see ``FrozenPrefix``.
 
     Raises:
         CheckpointError: The folder holds a run with other settings, or a damaged checkpoint.
         ValueError: The base cannot be given a memory, or has no token to begin a text with.
     """
 
-    def __init__(self, run: RetrofitRun, folder: Path, device: Literal["cuda", "cpu"] | None = None) -> None:
+    def __init__(
+        self, run: RetrofitRun, folder: Path, device: Literal["cuda", "cpu"] | None = None, *, kept: dict[bytes, Tensor] | None = None
+    ) -> None:
         super().__init__(run, folder, device)
         how = run.reading
         self.model = AutoModelForCausalLM.from_pretrained(run.model.base, dtype=torch.bfloat16 if how.precision == "bf16" else torch.float32)
@@ -52,11 +56,9 @@ class RetrofitTrainer(AbstractTraining[RetrofitRun, PreTrainedModel]):
         self._begin()
         if how.checkpointing:
             self.model.activation_checkpointing_enable({"use_reentrant": False})
-        self.prefix = FrozenPrefix(self.model) if how.pool else None
+        self.prefix = FrozenPrefix(self.model, kept) if how.pool else None
         margin = run.restraint.margin if run.restraint.write_cost else None
-        layers = self.model.get_decoder().layers
-        assert isinstance(layers, nn.ModuleList)
-        objective = PageObjective(self.model, self.start, self.prefix, margin)
+        objective, layers = PageObjective(self.model, self.start, self.prefix, margin), family_of(self.model).layers_of(self.model)
         self.objective = self.workers.spread(objective, how.across, [*branches_of(self.model), *layers])
         if self.workers.count > 1 and how.across == "shards":
             gather_for_states(layers)
@@ -115,7 +117,11 @@ class RetrofitTrainer(AbstractTraining[RetrofitRun, PreTrainedModel]):
         """The page of a row of the present batch, with the questions that are asked this time."""
         reading, drawn = self.run.reading, self.place.drawn
         number = drawn * reading.rows + row
-        page = task.page(TRAINED + (self.run.seed << 44) + (number if reading.pool is None else number % reading.pool))
+        if reading.pool is None:
+            page = task.page(TRAINED + (self.run.seed << 44) + number)
+        else:  # the pool is the same for all seeds, and each goes through it in orders of its own
+            order = random.Random(f"pool {self.run.seed} {number // reading.pool}").sample(range(reading.pool), reading.pool)
+            page = task.page(TRAINED + order[number % reading.pool])
         if reading.asked is None or reading.asked >= len(page.questions):
             return page
         chosen = random.Random(f"asked {self.run.seed} {number}").sample(page.questions, reading.asked)

@@ -1,0 +1,97 @@
+"""The tables and the figure of this folder's page, from the results that lie beside it.
+
+python -m recipes.retrofit.report
+"""
+
+from __future__ import annotations
+
+import json
+from math import exp
+from pathlib import Path
+from typing import Any
+
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from retain.evaluation.retrofit.readings import READINGS
+
+from ..evidence import figure_kept, spread, table_put
+
+HERE = Path(__file__).parent
+
+
+def main() -> None:
+    """Put the tables into README.md, and draw recall against what was trained on."""
+    found = {folder.name: _results(folder) for folder in sorted(HERE.iterdir()) if folder.is_dir() and any(folder.glob("seed-*.json"))}
+    table_put(
+        HERE / "README.md",
+        [["trained on", "asked", "questions a seed", *READINGS], *(row for name, seeds in found.items() for row in _rows(name, seeds))],
+    )
+    table_put(
+        HERE / "README.md", [["trained on", "updates", "parameters", "memory empty", "memory full"], *map(_kept, found.items())], "preservation"
+    )
+    figure = Figure(figsize=(6.4, 3.6), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    for name, seeds in found.items():
+        for i, seed in enumerate(seeds):
+            points = seed["curve"]
+            axes.plot(
+                [p["pages"] for p in points],
+                [p["exact"] for p in points],
+                color=f"C{list(found).index(name)}",
+                label=name if not i else None,
+                marker=".",
+            )
+    axes.set(xlabel="pages read in training", ylabel="held-out answers right", ylim=(0, 1.02))
+    axes.legend(frameon=False)
+    figure_kept(HERE / "recall.png", figure)
+
+
+def _results(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(path.read_text()) for path in sorted(folder.glob("seed-*.json"))]
+
+
+def _rows(name: str, seeds: list[dict[str, Any]]) -> list[list[str]]:
+    rows = []
+    for exam in seeds[0]["exams"]:
+        shares = {
+            reading: [s for seed in seeds if exam in seed["exams"] for s in [_share(seed["exams"][exam], reading)] if s is not None]
+            for reading in READINGS
+        }
+        cells = [
+            spread(shares[reading]) if len(shares[reading]) > 1 else f"{shares[reading][0]:.2f}" if shares[reading] else "-" for reading in READINGS
+        ]
+        rows.append([name, exam, str(_asked(seeds[0]["exams"][exam])), *cells])
+    return rows
+
+
+def _share(exam: dict[str, Any], reading: str) -> float | None:
+    right, asked = next(row["exact"] for row in exam["rows"] if row["reading"] == reading)
+    return right / asked if asked else None
+
+
+def _asked(exam: dict[str, Any]) -> int:
+    return max(row["exact"][1] for row in exam["rows"])
+
+
+def _kept(item: tuple[str, list[dict[str, Any]]]) -> list[str]:
+    name, seeds = item
+    ratios = {which: [_ratio(seed["preservation"], which) for seed in seeds] for which in ("empty memory", "full memory")}
+    training = seeds[0]["training"]
+    return [
+        name,
+        str(training["updates"]),
+        f"{training['parameters']:,}",
+        *(spread(ratios[which], ".4f") for which in ("empty memory", "full memory")),
+    ]
+
+
+def _ratio(preservation: dict[str, Any], which: str) -> float:
+    """Perplexity over that of the base."""
+    nats = preservation["nats"]
+    return exp((sum(nats[which]) - sum(nats["base"])) / len(nats["base"]))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,154 @@
+"""What a memory in a frozen SmolLM2-135M keeps across a cut of the attention cache: trained, and asked in words, wordings and works that are held out.
+
+python -m recipes.retrofit.run recall --base .venv/smollm2 --out recipes/retrofit/recall
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import typer
+from torch import Tensor
+from transformers.utils import logging
+
+from retain.evaluation import PageRecall, page_recall, preservation
+from retain.evaluation.retrofit.readings import READINGS
+from retain.retrofit import FrozenPrefix, ask, branches_of, memory_parameters, read_pages
+from retain.tasks import Continued, exam
+from retain.training.lessons import Place
+from retain.training.recipes import changed
+from retain.training.retrofit import RetrofitRun, RetrofitTrainer
+from retain.training.retrofit.recipes import RECIPES
+
+from ..evidence import CONSOLE, keep
+
+logging.disable_progress_bar()
+BATCH = 8
+EXAMS: dict[str, dict[str, int]] = {
+    "words": {"words-31": 48},
+    "recall": {"pairs-31": 48, "pairs-127": 24, "formats": 48, "followed-2k": 16, "followed-16k": 8, "followed-100k": 4},
+    "hashes": {"hash-hop-1": 48, "hash-hop-2": 48, "hash-hop-2-thought": 48, "hash-hop-3-thought": 48, "hash-hop-4-thought": 48, "hash-hop-1-16": 24},
+    "tracing": {"tracing-1": 32, "tracing-2": 32, "tracing-3": 32, "tracing-4": 32},
+}
+"""Pages of each exam that a recipe is followed by."""
+POINTS = (1, 5, 10, 15, 20, 25, 35, 50, 75, 100, 150, 200, 300, 400)
+"""Updates after which some held-out pages are asked in between."""
+
+
+def main(
+    recipe: Annotated[str, typer.Argument(help=f"One of {', '.join(EXAMS)}.")],
+    base: Annotated[str, typer.Option(help="Folder of the pretrained model; `retain retrofit fetch-smollm2` makes one.")],
+    out: Annotated[Path, typer.Option(help="Folder for the results, a file for each seed.")],
+    seeds: Annotated[str, typer.Option(help="Of weights and orders, with commas.")] = "0,1,2",
+    change: Annotated[list[str] | None, typer.Option("--set", help="A setting of the run to change; may be repeated.")] = None,
+    work: Annotated[Path | None, typer.Option(help="Folder for the trainings, which then go on where they stopped.")] = None,
+    only: Annotated[str | None, typer.Option(help="Exams to take, with commas; all if left out.")] = None,
+) -> None:
+    """Train a recipe with each seed, and hold each model to the exams, beside all controls."""
+    kept: dict[bytes, Tensor] = {}
+    with tempfile.TemporaryDirectory() as scratch:
+        for i, seed in enumerate(map(int, seeds.split(","))):
+            path, begun = out / f"seed-{seed}.json", time.perf_counter()
+            run = changed(RECIPES[recipe](base), [*(change or []), f"seed={seed}"])
+            trainer = RetrofitTrainer(run, (work or Path(scratch)) / recipe / f"seed-{seed}", kept=kept)
+            curve = _fit(trainer, recipe)
+            results: dict[str, Any] = {"seed": seed, "training": _about(trainer, run), "curve": curve, "exams": {}}
+            for name, count in EXAMS[recipe].items():
+                if only is None or name in only.split(","):
+                    results["exams"][name] = _examined(trainer, run, name, count, context=None if i == 0 else 0, kept=kept)
+                    keep(path, results, begun)
+            results["preservation"] = _preserved(trainer, run)
+            keep(path, results, begun)
+
+
+def _fit(trainer: RetrofitTrainer, recipe: str) -> list[dict[str, float]]:
+    """Train, and ask in between; what came of that."""
+    codec, curve = trainer.run.restraint.codec, []
+    name = next(iter(EXAMS[recipe]))
+    pages = exam(name, codec).batch(range(1 << 20, (1 << 20) + 2 * BATCH))
+
+    def tick(place: Place, loss: float, right: float) -> None:
+        if place.step not in POINTS and place.step != trainer.run.steps:
+            return
+        with torch.no_grad():
+            trainer.model.eval()
+            cache = read_pages(trainer.model, pages, trainer.start, prefix=trainer.prefix)
+            asked = ask(trainer.model, pages, cache, trainer.start, prefix=trainer.prefix)
+            trainer.model.train()
+        curve.append(
+            {
+                "step": place.step,
+                "pages": place.step * trainer.run.reading.rows,
+                "exact": float(asked.exact.float().mean()),
+                "loss": float(asked.loss.mean()),
+            }
+        )
+        CONSOLE.print(f"seed {trainer.run.seed}, update {place.step}: loss {loss:.3f}, right {right:.3f}; held out {curve[-1]['exact']:.3f}")
+
+    trainer.fit(tick)
+    return curve
+
+
+def _about(trainer: RetrofitTrainer, run: RetrofitRun) -> dict[str, Any]:
+    last = json.loads((trainer.folder / "metrics.jsonl").read_text().splitlines()[-1])
+    return {
+        "parameters": sum(weight.numel() for weight in memory_parameters(trainer.model)),
+        "layers": list(run.model.memory.places(trainer.model.config.num_hidden_layers)),
+        "updates": last["step"],
+        "last": last,
+        "strength": [round(float(branch.strength), 4) for branch in branches_of(trainer.model)],
+        "run": json.loads((trainer.folder / "run.json").read_text()),
+    }
+
+
+def _examined(trainer: RetrofitTrainer, run: RetrofitRun, name: str, count: int, context: int | None, kept: dict[bytes, Tensor]) -> dict[str, Any]:
+    begun = time.perf_counter()
+    prefix = FrozenPrefix(trainer.model, kept)
+    codec = run.restraint.codec
+    found = page_recall(
+        trainer.model,
+        exam(name, codec),
+        range(count),
+        start=trainer.start,
+        codec=codec,
+        by=_by(name),
+        batch=BATCH,
+        full_context=context,
+        prefix=prefix,
+        title=name,
+    )
+    CONSOLE.print(found.markdown() + "\n", markup=False)
+    return {"pages": count, "seconds": round(time.perf_counter() - begun, 1), "rows": _rows(found)}
+
+
+def _by(name: str) -> str | None:
+    return {"pairs": "format", "formats": "format"}.get(name.split("-")[0])
+
+
+def _rows(found: PageRecall) -> list[dict[str, Any]]:
+    """Of each reading, all questions and then each group."""
+    rows = [*(found.overall(reading) for reading in READINGS), *found.rows()]
+    kinds = ("exact", "tokens", "characters")
+    return [
+        {"group": row.group, "reading": row.reading, **{kind: [getattr(row, kind).right, getattr(row, kind).asked] for kind in kinds}} for row in rows
+    ]
+
+
+def _preserved(trainer: RetrofitTrainer, run: RetrofitRun) -> dict[str, Any]:
+    """Perplexity of held-out English with the base, an empty memory, and one full of 31 pairs."""
+    codec = run.restraint.codec
+    texts = exam("text", codec)
+    assert isinstance(texts, Continued)
+    stretches = torch.stack([page.text[:128] for page in texts.batch(range(48))])
+    left = preservation(trainer.model, stretches, exam("pairs-31", codec), range(48), start=trainer.start, batch=BATCH, title="English")
+    CONSOLE.print(left.markdown() + "\n", markup=False)
+    return json.loads(left.to_json())
+
+
+if __name__ == "__main__":
+    typer.run(main)
