@@ -23,7 +23,7 @@ GPUS = {"H100": H100, "A100": A100, "CPU": TWO_CORES}
 
 
 def train(
-    recipe: Annotated[str, typer.Argument(help="words, recall or curriculum; or a Python file with `def run(base) -> RetrofitRun`.")],
+    recipe: Annotated[str, typer.Argument(help="words, recall, hashes or curriculum; or a Python file with `def run(base) -> RetrofitRun`.")],
     base: Annotated[str, typer.Option(help="The pretrained model: a folder, or a name on the hub.")],
     out: Annotated[Path | None, typer.Option(help="Folder of the run, needed but for --plan; an interrupted one goes on.")] = None,
     change: Annotated[
