@@ -5,9 +5,11 @@ from .asking import ask as ask
 from .asking import opening as opening
 from .asking import read_pages as read_pages
 from .attach import attach as attach
+from .attach import attentions_of as attentions_of
 from .attach import branches_of as branches_of
 from .attach import detach as detach
 from .attach import disable_memory as disable_memory
+from .attach import memory_config as memory_config
 from .attach import memory_parameters as memory_parameters
 from .attach import settle as settle
 from .attach import writing as writing
@@ -16,6 +18,7 @@ from .calibration import calibrate as calibrate
 from .calibration import start_recalling as start_recalling
 from .config import PLAIN as PLAIN
 from .config import MemoryConfig as MemoryConfig
+from .conversation import Conversation as Conversation
 from .prefix import FrozenPrefix as FrozenPrefix
 from .smollm2 import FetchError as FetchError
 from .smollm2 import default_folder as default_folder
@@ -28,6 +31,8 @@ from .store import memory_hash as memory_hash
 from .store import memory_weights as memory_weights
 from .store import save as save
 from .store import saved_weights as saved_weights
+from .surprises import Surprises as Surprises
+from .surprises import surprises as surprises
 from .telemetry import CollapsedGate as CollapsedGate
 from .telemetry import Telemetry as Telemetry
 from .telemetry import watch as watch

@@ -238,6 +238,15 @@ def memory_parameters(model: nn.Module) -> Iterator[nn.Parameter]:
         yield from branch.parameters()
 
 
+def memory_config(model: nn.Module) -> MemoryConfig:
+    """What a model was given by ``attach`` or ``load``.
+
+    Raises:
+        ValueError: It has no memories.
+    """
+    return session_of(model).config
+
+
 def settle(model: nn.Module, cache: MemoryCache) -> MemoryCache:
     """The cache with memories that have learnt all they read, the tokens of unfinished steps included; see ``NeuralMemory.settle``.
 

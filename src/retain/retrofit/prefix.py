@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -13,8 +13,9 @@ from transformers import PreTrainedModel
 from .attach import disable_memory, session_of
 from .families import family_of
 
-AT_ONCE = 4096
-"""Tokens, padding included, that go through the frozen layers together."""
+TOGETHER, STEP = 512, 8
+"""Tokens that are computed at once, and the lengths that rows are filled up to. Both fixed, so that every sum is taken in the same order whatever else is
+computed: what is kept of a row is the same to the last bit in a training that goes on as in one that was never stopped."""
 
 
 class FrozenPrefix:
@@ -50,12 +51,31 @@ class FrozenPrefix:
         """The streams of rows of tokens, padded on the right [batch, time, dim]."""
         names = [row.cpu().numpy().tobytes() for row in rows]
         new = {name: row for name, row in zip(names, rows, strict=True) if name not in self.kept}
-        for some in _alike(new):
-            tokens, mask = side_by_side([new[name] for name in some], self.model.device)
+        if new:
             with disable_memory(self.model), some_layers(self.model, slice(0, self.first), norm=False):
-                hidden = self.model.get_decoder()(input_ids=tokens, attention_mask=mask, use_cache=False).last_hidden_state
-            self.kept |= {name: hidden[i, : len(new[name])].clone() for i, name in enumerate(some)}
+                for length in sorted({_filled(row) for row in new.values()}):
+                    self._compute({name: row for name, row in new.items() if _filled(row) == length}, length)
         return torch.nn.utils.rnn.pad_sequence([self.kept[name] for name in names], batch_first=True)
+
+    def _compute(self, rows: Mapping[bytes, Tensor], length: int) -> None:
+        """Keep what becomes of rows of about this length. Nothing real sees what they are filled up with, so there is no mask."""
+        names, count = list(rows), max(1, TOGETHER // length)
+        for some in (names[i : i + count] for i in range(0, len(names), count)):
+            tokens = torch.zeros(count, length, dtype=torch.long)
+            for i, name in enumerate(some):
+                tokens[i, : len(rows[name])] = rows[name]
+            hidden = self.model.get_decoder()(input_ids=tokens.to(self.model.device), use_cache=False).last_hidden_state
+            self.kept |= {name: hidden[i, : len(rows[name])].clone() for i, name in enumerate(some)}
+
+    def forget(self, rows: Sequence[Tensor]) -> None:
+        """Let go of rows that do not come again."""
+        for row in rows:
+            self.kept.pop(row.cpu().numpy().tobytes(), None)
+
+
+def _filled(row: Tensor) -> int:
+    """The length that a row is filled up to."""
+    return -(-len(row) // STEP) * STEP
 
 
 def side_by_side(rows: Sequence[Tensor], device: torch.device) -> tuple[Tensor, Tensor]:
@@ -63,18 +83,6 @@ def side_by_side(rows: Sequence[Tensor], device: torch.device) -> tuple[Tensor, 
     pad = torch.nn.utils.rnn.pad_sequence
     tokens, mask = pad(list(rows), batch_first=True), pad([torch.ones_like(row) for row in rows], batch_first=True)
     return tokens.to(device), mask.to(device)
-
-
-def _alike(rows: dict[bytes, Tensor]) -> Generator[list[bytes]]:
-    """The names of the rows in groups of about one length, none of which has much more than ``AT_ONCE`` tokens."""
-    group: list[bytes] = []
-    for name in sorted(rows, key=lambda name: len(rows[name])):
-        if group and (len(group) + 1) * len(rows[name]) > AT_ONCE:
-            yield group
-            group = []
-        group.append(name)
-    if group:
-        yield group
 
 
 @contextmanager

@@ -36,6 +36,7 @@ class _Sums:
     sums: dict[str, Tensor] = field(default_factory=dict)
     state: MemoryState | None = None
     graph: list[tuple[Tensor, Tensor]] = field(default_factory=list)  # how open the gates of a memory stood, and which of the tokens were real
+    strength: Tensor | None = None  # as it was at work; elsewhere it may lie in shards
 
     def add(self, name: str, values: Tensor) -> None:
         self.sums[name] = self.sums.get(name, 0) + values.sum()
@@ -67,10 +68,10 @@ class Telemetry:
             seen.graph.append((openness, real))
         with torch.no_grad():
             seen.add("writes", openness.detach()[real].to(exact))
-            gate = gate.detach()[real].to(exact)
+            gate, seen.strength = gate.detach()[real].to(exact), self.branches[number].strength.detach().to(exact, copy=True)
             seen.add("gate", gate)
             seen.add("shut", (gate.abs() < SHUT).to(exact))
-            seen.add("share", gate / torch.tanh(self.branches[number].strength.detach().to(exact)))
+            seen.add("share", gate / torch.tanh(seen.strength))
             seen.add("surprise", surprise.detach()[real].to(exact).mean(-1))
             seen.add("said", said.detach()[real].to(exact).square().mean(-1).sqrt())
         seen.state = reading.after[number].detach()
@@ -113,8 +114,8 @@ class Telemetry:
     def collapsed(self) -> Sequence[str]:
         """The branches that could speak, as their strength is not 0, but whose gate was always shut, or wide open; after enough tokens."""
         with torch.no_grad():
-            judged = [(name, seen) for name, branch, seen in zip(self.names, self.branches, self._seen, strict=True) if branch.strength.item() != 0]
-            return [name for name, seen in judged if seen.tokens >= ENOUGH and not SHUT <= float(seen.mean("share")) <= WIDE]
+            judged = [(name, seen) for name, seen in zip(self.names, self._seen, strict=True) if seen.strength is not None and seen.tokens >= ENOUGH]
+            return [name for name, seen in judged if bool(seen.strength) and not SHUT <= float(seen.mean("share")) <= WIDE]
 
 
 @contextmanager

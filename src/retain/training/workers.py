@@ -63,16 +63,13 @@ class Workers:
         each = count // self.count
         return range(self.rank * each, (self.rank + 1) * each)
 
-    def spread(
-        self, objective: nn.Module, how: Literal["replicas", "shards"], units: Iterable[nn.Module], *, kept: Iterable[nn.Module] = ()
-    ) -> nn.Module:
+    def spread(self, objective: nn.Module, how: Literal["replicas", "shards"], units: Iterable[nn.Module]) -> nn.Module:
         """The module as all processes train it together: each with a copy (DDP), or each with a part of every weight (FSDP2).
 
         Args:
             objective: The module.
             how: Which of the two.
-            units: The modules whose weights are gathered from their parts together, just for them.
-            kept: Those whose weights, once gathered, stay so until their gradients are there; before ``units`` that hold them.
+            units: The modules whose weights are gathered from their parts together, just for them; inner ones before those that hold them.
         """
         if self.count == 1:
             return objective
@@ -82,8 +79,6 @@ class Workers:
         from torch.distributed.fsdp import fully_shard
 
         mesh = init_device_mesh(self.device.type, (self.count,))
-        for module in kept:
-            fully_shard(module, mesh=mesh, reshard_after_forward=False)
         for module in units:
             fully_shard(module, mesh=mesh)
         fully_shard(objective, mesh=mesh)

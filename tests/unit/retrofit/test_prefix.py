@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from retain.retrofit import FrozenPrefix, MemoryCache, ask, attach, detach, memory_parameters, read_pages
+from retain.retrofit import FrozenPrefix, MemoryCache, ask, attach, detach, disable_memory, memory_parameters, read_pages
 from retain.retrofit import prefix as prefix_file
 from retain.retrofit.attach import session_of
 from retain.retrofit.prefix import some_layers
@@ -56,14 +56,15 @@ def test_losses_gradients_and_memories_are_those_without_one(kind: str) -> None:
                 torch.testing.assert_close(ours.accumulator[name], weight, rtol=1e-11, atol=1e-12, msg=name)
 
 
-def test_rows_that_come_again_pass_no_frozen_layer_and_new_ones_among_them_do() -> None:
+def test_rows_that_come_again_pass_no_frozen_layer_and_new_ones_among_them_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prefix_file, "TOGETHER", 16)
     model = opened(layers=(2,))
     prefix, shapes = FrozenPrefix(model), calls_of(model.model.layers[1])
     first, second, third = words(1, 5)[0], words(1, 5, seed=1)[0], words(1, 3, seed=2)[0]
     before = prefix([first, second])
-    assert (len(prefix), [tuple(shape) for shape in shapes]) == (2, [(2, 5, 16)])
+    assert (len(prefix), [tuple(shape) for shape in shapes]) == (2, [(2, 8, 16)])
     again = prefix([second, third, first])
-    assert (len(prefix), [tuple(shape) for shape in shapes[1:]]) == (3, [(1, 3, 16)])
+    assert (len(prefix), [tuple(shape) for shape in shapes[1:]]) == (3, [(2, 8, 16)])
     assert torch.equal(again[[2, 0]], before)
     assert torch.equal(again[1, 3:], torch.zeros(2, 16, dtype=torch.float64))
     assert not again.requires_grad
@@ -73,10 +74,10 @@ def test_many_rows_go_through_the_frozen_layers_in_groups_of_one_length(monkeypa
     model = opened(layers=(2,))
     rows = [words(1, time, seed=time)[0] for time in (2, 9, 3, 8)]
     expected = FrozenPrefix(model)(rows)
-    monkeypatch.setattr(prefix_file, "AT_ONCE", 18)
+    monkeypatch.setattr(prefix_file, "TOGETHER", 16)
     shapes = calls_of(model.model.layers[0])
     torch.testing.assert_close(FrozenPrefix(model)(rows), expected, rtol=1e-12, atol=1e-13)
-    assert [tuple(shape) for shape in shapes] == [(2, 3, 16), (2, 9, 16)]
+    assert [tuple(shape) for shape in shapes] == [(2, 8, 16), (2, 8, 16), (1, 16, 16)]
 
 
 def test_the_stream_is_that_of_the_base_before_the_layer() -> None:
@@ -113,3 +114,26 @@ def test_a_model_without_memories_is_refused() -> None:
         FrozenPrefix(model)
     assert len(FrozenPrefix(attach(model))) == 0
     assert next(memory_parameters(model)).requires_grad
+
+
+def test_what_is_kept_of_a_row_is_the_same_to_the_last_bit_in_any_company() -> None:
+    model = opened(dtype=torch.float32, layers=(2,))
+    rows = [words(1, length, seed=length)[0] for length in (3, 16, 17, 40, 5, 300)]
+    together = FrozenPrefix(model)(rows)
+    backwards = FrozenPrefix(model)([*rows[::-1], *words(9, 12)])
+    for i, row in enumerate(rows):
+        alone = FrozenPrefix(model)([row])[0]
+        assert torch.equal(together[i, : len(row)], alone)
+        assert torch.equal(backwards[len(rows) - 1 - i, : len(row)], alone)
+
+
+def test_it_is_what_the_layers_below_the_first_memory_say() -> None:
+    model = opened(layers=(2,))
+    row = words(1, 13)[0]
+    with torch.no_grad(), disable_memory(model):
+        stream = model(row[None], output_hidden_states=True).hidden_states[2]
+    prefix = FrozenPrefix(model)
+    assert torch.allclose(prefix([row]), stream, rtol=0, atol=1e-12)
+    assert len(prefix) == 1
+    prefix.forget([row])
+    assert len(prefix) == 0

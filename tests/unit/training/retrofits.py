@@ -1,4 +1,4 @@
-"""Small retrofits, and a script that trains one: `python -m tests.unit.training.retrofits BASE FOLDER KIND [SLEEP]`."""
+"""Small retrofits, and a script that trains some: `python -m tests.unit.training.retrofits BASE FOLDER KIND,KIND [SLEEP]`, each in a folder of its kind."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from retain.training.retrofit import Fitting, PageReading, Restraint, RetrofitRu
 
 TITANS: dict[str, Any] = {
     "preset": "titans",
-    "rule": {"update_every": 4, "expansion": 1.5},
+    "rule": {"update_every": 8, "expansion": 1.5},
     "heads": 2,
     "head_dim": 4,
     "projections": {"conv": 1},
@@ -28,7 +28,7 @@ DELTA: dict[str, Any] = {
     "preset": "gated_delta_net",
     "heads": 2,
     "head_dim": 8,
-    "projections": {"conv": 3, "activation": None, "start": "recall"},
+    "projections": {"conv": 4, "activation": None, "start": "recall"},
     "output": {"norm": None, "gate": None},
     "gates": {"curve": "hard", "lr": 0.9, "forget": 1e-3},
 }
@@ -36,7 +36,6 @@ STEEP = MemoryConfig(layers=(0, 2), memory=TITANS, strength=0.5)
 LATE = MemoryConfig(layers=(2,), memory=DELTA, values="embedding", features="centred", refine=0, strength=0.5)
 WATCH = Watch(every=1, save_every=2)
 PAIRS = Pairs(facts=3, asked=2, keys=Letters(2))
-"""All of one length, so that means over pages and over their tokens are the same."""
 SAME = Repeated("a")
 """Wherever it is begun, it is the same."""
 
@@ -63,6 +62,7 @@ def run_of(kind: str, base: Path) -> RetrofitRun:
         "plain": PageReading(rows=4),
         "late": PageReading(rows=4, pool=6, asked=1),
         "accumulated": PageReading(rows=4, accumulate=2),
+        "replicas": PageReading(rows=4),
         "shards": PageReading(rows=4, across="shards"),
         "coarse": PageReading(rows=4, precision="bf16", checkpointing=True, pool=4),
     }[kind]
@@ -84,5 +84,6 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    base, place, kind, *slow = sys.argv[1:]
-    RetrofitTrainer(run_of(kind, Path(base)), Path(place)).fit(tick=lambda *_: time.sleep(float(slow[0]) if slow else 0.0))
+    base, place, kinds, *slow = sys.argv[1:]
+    for kind in kinds.split(","):
+        RetrofitTrainer(run_of(kind, Path(base)), Path(place, kind)).fit(tick=lambda *_: time.sleep(float(slow[0]) if slow else 0.0))

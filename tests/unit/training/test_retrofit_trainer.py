@@ -48,7 +48,7 @@ def _near(one: Path, other: Path) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:`gradient_checkpointing_enable`:FutureWarning")
-@pytest.mark.parametrize(("kind", "stop"), [("plain", 1), ("plain", 4), ("late", 3), ("coarse", 3)])
+@pytest.mark.parametrize(("kind", "stop"), [("plain", 4), ("late", 1), ("late", 3), ("coarse", 3)])
 def test_a_stopped_training_goes_on_to_the_last_bit(kind: str, stop: int, base: Path, tmp_path: Path) -> None:
     RetrofitTrainer(run_of(kind, base), tmp_path / "whole").fit()
     done: list[int] = []
@@ -61,16 +61,17 @@ def test_a_stopped_training_goes_on_to_the_last_bit(kind: str, stop: int, base: 
 
 
 def test_a_killed_training_goes_on_from_its_last_checkpoint(base: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "tests.unit.training.retrofits", str(base), str(tmp_path / "killed"), "plain", "0.5"]
+    killed = tmp_path / "late"
+    command = [sys.executable, "-m", "tests.unit.training.retrofits", str(base), str(tmp_path), "late", "0.5"]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    while not (len(read_metrics(tmp_path / "killed")) >= 3 and checkpoints(tmp_path / "killed" / "checkpoints")):
+    while not (len(read_metrics(killed)) >= 3 and checkpoints(killed / "checkpoints")):
         assert process.poll() is None
         time.sleep(0.02)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
-    for folder in ("killed", "whole"):
-        RetrofitTrainer(run_of("plain", base), tmp_path / folder).fit()
-    _same(tmp_path / "killed", tmp_path / "whole")
+    for folder in (killed, tmp_path / "whole"):
+        RetrofitTrainer(run_of("late", base), folder).fit()
+    _same(killed, tmp_path / "whole")
 
 
 def test_what_is_kept_of_frozen_layers_changes_nothing(base: Path, tmp_path: Path) -> None:
@@ -95,34 +96,33 @@ def test_parts_of_an_update_add_up_to_it(base: Path, tmp_path: Path) -> None:
     _near(tmp_path / "parts", tmp_path / "whole")
 
 
-@pytest.mark.parametrize("kind", ["plain", "shards"])
-def test_two_processes_learn_what_one_learns(kind: str, base: Path, tmp_path: Path) -> None:
+def test_two_processes_learn_what_one_learns_as_copies_and_in_shards(base: Path, tmp_path: Path) -> None:
     runner = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--master_port=0", "--standalone", "-m"]
     done = subprocess.run(
-        [*runner, "tests.unit.training.retrofits", str(base), str(tmp_path / "two"), kind],
+        [*runner, "tests.unit.training.retrofits", str(base), str(tmp_path), "replicas,shards"],
         capture_output=True,
         text=True,
         check=False,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    RetrofitTrainer(_whole(run_of(kind, base)), tmp_path / "one").fit()
-    _near(tmp_path / "two", tmp_path / "one")
+    RetrofitTrainer(_whole(run_of("replicas", base)), tmp_path / "one").fit()
+    _near(tmp_path / "replicas", tmp_path / "one")
+    _near(tmp_path / "shards", tmp_path / "one")
 
 
 def test_a_lesson_that_is_known_ends_early(base: Path, tmp_path: Path) -> None:
-    """Every answer is right where it is known already: the promotion wants a share that any update reaches, for as many updates as it says."""
-    run = run_of("plain", base)
+    run = run_of("late", base)
     easy, last = (replace(lesson, steps=steps) for lesson, steps in zip(run.lessons, (9, 1), strict=True))
     trainer = RetrofitTrainer(replace(run, lessons=(replace(easy, promote_at=0.9, patience=2), last)), tmp_path)
     update, shares = trainer._update, iter((1.0, 0.7, 1.0, 0.9, 0.0))
     trainer._update = lambda: {**update(), "right": next(shares)}  # pyright: ignore[reportAttributeAccessIssue]
     trainer.fit()
-    assert [(line["step"], line["lesson"]) for line in read_metrics(tmp_path)] == [(1, 0), (2, 0), (3, 0), (4, 1), (5, 1)]
+    assert [(line["step"], line["lesson"]) for line in read_metrics(tmp_path)] == [(1, 0), (2, 0), (3, 0), (4, 1), (5, 2)]
 
 
 def test_restraint_keeps_ordinary_text_as_the_base_has_it(base: Path, tmp_path: Path) -> None:
-    run = run_of("plain", base)
+    run = run_of("late", base)
     run = replace(run, lessons=(Lesson(tasks=(PAIRS,), steps=12),), schedule=Schedule(lr=2e-2, gate_lr=2e-2, warm_up=1))
     found = {}
     for weight in (1e-6, 30.0):
@@ -164,8 +164,8 @@ def test_the_base_stays_and_is_written_nowhere(base: Path, tmp_path: Path) -> No
     assert torch.equal(again(words).logits, model(words).logits)
 
 
-def test_restraint_without_weight_costs_nothing(base: Path, tmp_path: Path) -> None:
-    run = run_of("plain", base)
+def test_restraint_without_weight_is_not_measured(base: Path, tmp_path: Path) -> None:
+    run = run_of("late", base)
     RetrofitTrainer(replace(run, restraint=Restraint(divergence=0.0)), tmp_path).fit()
     assert all("divergence" not in line and "write_cost" not in line for line in read_metrics(tmp_path))
 

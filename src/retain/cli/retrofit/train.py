@@ -13,7 +13,7 @@ from transformers.utils import logging
 from retain.retrofit import memory_parameters
 from retain.training import CheckpointError
 from retain.training.recipes import changed
-from retain.training.retrofit import RetrofitTrainer, plan_for, tokenizer_of
+from retain.training.retrofit import RetrofitTrainer, config_of, plan_for, tokenizer_of
 from retain.training.retrofit.recipes import recipe as run_of
 from retain.training.retrofit.sizes import A100, H100, TWO_CORES
 
@@ -61,6 +61,7 @@ def train(
 def _foretell(recipe: str, base: str, settings: list[str], gpu: str, processes: int) -> None:
     """Say what a run will take."""
     console = Console()
+    config_of(base)
     with tokenizer_of(base) as (name, own):
         run = changed(run_of(recipe, name), settings)
         found = plan_for(run, base, device=GPUS[gpu], processes=processes)

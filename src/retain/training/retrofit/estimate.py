@@ -179,7 +179,7 @@ def plan_of(
         True
     """
     memory, sizes, work = memory or MemoryConfig(), sizes or Sizes(), work or Work()
-    name, config = (base, _config_of(base)) if isinstance(base, str) else (base.model_type, base)
+    name, config = (base, config_of(base)) if isinstance(base, str) else (base.model_type, base)
     one, precision = sizes.of_one(work.processes, work.accumulate), torch.bfloat16 if work.precision == "bf16" else torch.float32
     whole = without_numbers(config, memory, precision)
     trained = sum(weight.numel() for weight in memory_parameters(whole))
@@ -226,7 +226,12 @@ def known_bases() -> dict[str, PretrainedConfig]:
     }
 
 
-def _config_of(name: str) -> PretrainedConfig:
+def config_of(name: str) -> PretrainedConfig:
+    """The configuration of a base: one of ``known_bases``, of a folder, or of the hub or its cache.
+
+    Raises:
+        ValueError: There is none.
+    """
     known = known_bases()
     if name in known:
         return known[name]

@@ -22,7 +22,7 @@ class Graded(NamedTuple):
     loss: Tensor  # over the tokens of answers
     exact: Tensor  # answers that greedy decoding would give
     divergence: Tensor  # from the base, over the tokens of ordinary text
-    cost: Tensor  # the openness of the memories' learning gates, over pages
+    cost: Tensor  # the openness of the memories' learning gates, over the tokens of pages
 
 
 class PageObjective(nn.Module):
@@ -43,10 +43,11 @@ class PageObjective(nn.Module):
         """Read pages, forget what was attended to, and ask; then read ordinary text [rows, time], each row with the memory of some page."""
         with nullcontext() if self.margin is None else watch(self.model, keep_graph=True, margin=self.margin) as seen:
             cache = read_pages(self.model, pages, self.start, prefix=self.prefix)
+        read = sum(len(self.start) + len(part) for page in pages for part in page.parts)
         asked = ask(self.model, pages, cache, self.start, prefix=self.prefix)
         none = asked.loss.new_zeros(())
         divergence = none if ordinary is None else self._divergence(ordinary, cache)
-        return Graded(asked.loss.sum(), asked.exact.sum(), divergence, none if seen is None else seen.write_cost() * len(pages))
+        return Graded(asked.loss.sum(), asked.exact.sum(), divergence, none if seen is None else seen.write_cost() * read)
 
     def _divergence(self, ordinary: Tensor, cache: MemoryCache) -> Tensor:
         full = cache.fork()
@@ -55,6 +56,8 @@ class PageObjective(nn.Module):
         said = self._scores(rows, full)
         with torch.no_grad(), disable_memory(self.model):
             meant = self._scores(rows, None)
+        if self.prefix is not None:
+            self.prefix.forget(rows)
         return F.kl_div(said, meant, log_target=True, reduction="sum")
 
     def _scores(self, rows: Sequence[Tensor], cache: MemoryCache | None) -> Tensor:

@@ -10,8 +10,8 @@ from typing import Any
 from transformers import AutoTokenizer
 
 from retain.retrofit import MemoryConfig
-from retain.tasks import TRAINED_FORMATS, Codec, Followed, HashHopPages, Hosted, Pairs, Vocabulary
-from retain.tasks.pages.exams import english
+from retain.tasks import TRAINED_FORMATS, AbstractPages, Codec, Followed, HashHopPages, Hosted, Pairs, Vocabulary
+from retain.tasks.pages.exams import english, exam
 
 from ..recipes import made_by
 from ..run import Lesson
@@ -70,12 +70,46 @@ def hashes(base: str) -> RetrofitRun:
     )
 
 
+STAGES: tuple[tuple[str, ...], ...] = (
+    ("hash-hop-1",),
+    ("hash-hop-2", "hash-hop-2-thought"),
+    ("hash-hop-3", "hash-hop-3-thought"),
+    ("hash-hop-4", "hash-hop-4-thought"),
+    ("tracing-1", "tracing-2"),
+    ("tracing-3", "tracing-4"),
+    ("code", "text-code"),
+)
+"""What each lesson of the curriculum adds, as ``exam`` calls it."""
+
+
+def curriculum(base: str) -> RetrofitRun:
+    """Hash-Hop from one hop to four, with and without the hashes on the way; then the same in programs; then real code.
+
+    A lesson ends when nearly all answers are right. What it adds is drawn every other time; else it is pairs, or something of the lessons before.
+    """
+    codec = Hosted(AutoTokenizer.from_pretrained(base))
+    pairs: AbstractPages = Pairs(facts=(8, 64), asked=8, keys=known_words(codec), codec=codec)
+    lessons, known = list[Lesson[AbstractPages]](), [pairs]
+    for number, names in enumerate(STAGES):
+        new = [exam(name, codec, held_out=False) for name in names]
+        tasks = (*(new[i % len(new)] for i in range(max(len(new), len(known)))), *known)
+        last = number == len(STAGES) - 1
+        lessons.append(Lesson(tasks=tasks, steps=2000 if last else 1000, promote_at=None if last else 0.95, patience=40))
+        known += new
+    return RetrofitRun(
+        model=Fitting(base=base, memory=replace(LATE, layers=(-13, -10, -7), refine=8), start="recall"),
+        lessons=tuple(lessons),
+        restraint=Restraint(text=english(held_out=False), codec=codec, write_cost=0.1, margin=0.5),
+        reading=PageReading(rows=16, asked=4, precision="bf16"),
+    )
+
+
 def known_words(codec: Codec) -> Vocabulary:
     """The words to train on."""
     return Vocabulary.of(codec).split()[0]
 
 
-RECIPES: dict[str, Callable[[str], RetrofitRun]] = {"words": words, "recall": recall, "hashes": hashes}
+RECIPES: dict[str, Callable[[str], RetrofitRun]] = {"words": words, "recall": recall, "hashes": hashes, "curriculum": curriculum}
 """What makes a run for a base model, by name."""
 
 

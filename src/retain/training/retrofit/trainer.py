@@ -24,6 +24,7 @@ from ..optimizer import optimizer
 from ..workers import like, whole
 from .objective import PageObjective
 from .run import RetrofitRun
+from .shards import gather_for_states
 
 
 class RetrofitTrainer(AbstractTraining[RetrofitRun, PreTrainedModel]):
@@ -58,7 +59,9 @@ class RetrofitTrainer(AbstractTraining[RetrofitRun, PreTrainedModel]):
         self.prefix = FrozenPrefix(self.model, kept) if how.pool else None
         margin = run.restraint.margin if run.restraint.write_cost else None
         objective, layers = PageObjective(self.model, self.start, self.prefix, margin), family_of(self.model).layers_of(self.model)
-        self.objective = self.workers.spread(objective, how.across, layers, kept=branches_of(self.model))  # which settle behind their forward pass
+        self.objective = self.workers.spread(objective, how.across, [*branches_of(self.model), *layers])
+        if self.workers.count > 1 and how.across == "shards":
+            gather_for_states(layers)
         self.learner = optimizer(self.model, run.schedule)
 
     def _begin(self) -> None:
@@ -80,11 +83,10 @@ class RetrofitTrainer(AbstractTraining[RetrofitRun, PreTrainedModel]):
         restraint, parts = run.restraint, self._parts()
         share = run.lessons[place.lesson].write_cost * restraint.write_cost
         self.learner.zero_grad()
-        answers = torch.tensor(
-            float(sum(len(question.answer) for part in parts for page in part for question in page.questions)), device=workers.device
-        )
-        asked = torch.tensor(float(sum(len(page.questions) for part in parts for page in part)), device=workers.device)
-        tokens, questions = workers.total(answers, asked)
+        pages = [page for part in parts for page in part]
+        counts = [sum(len(question.answer) for page in pages for question in page.questions), sum(len(page.questions) for page in pages)]
+        counts.append(sum(len(self.start) + len(part) for page in pages for part in page.parts))
+        tokens, questions, written = workers.total(*torch.tensor(counts, device=workers.device))
         came = torch.zeros(4, device=workers.device)
         for i, part in enumerate(parts):
             dice = random.Random(f"ordinary {run.seed} {place.drawn} {i} {workers.rank}")
@@ -92,7 +94,7 @@ class RetrofitTrainer(AbstractTraining[RetrofitRun, PreTrainedModel]):
             read = restraint.rows * restraint.length * len(parts) * workers.count
             with workers.waiting(self.objective, more=i < len(parts) - 1):
                 graded = self.objective(part, ordinary)
-                loss = graded.loss / tokens + restraint.divergence * graded.divergence / read + share * graded.cost / run.reading.rows
+                loss = graded.loss / tokens + restraint.divergence * graded.divergence / read + share * graded.cost / written
                 (loss * workers.count).backward()  # gradients are averaged over processes
             came = came + torch.stack([number.detach().float() for number in graded])
         loss, exact, divergence, cost = workers.total(*came)
@@ -100,7 +102,7 @@ class RetrofitTrainer(AbstractTraining[RetrofitRun, PreTrainedModel]):
         if restraint.divergence:
             numbers["divergence"] = divergence / (restraint.rows * restraint.length * len(parts) * workers.count)
         if restraint.write_cost:
-            numbers["write_cost"] = cost / run.reading.rows
+            numbers["write_cost"] = cost / written
         return {**numbers, "norm": self._step(loss / tokens)}
 
     def _parts(self) -> list[list[Page]]:
