@@ -72,8 +72,7 @@ def loaded(folder: Path, base: str, device: str | None) -> tuple[PreTrainedModel
         raise ValueError("there is no GPU that torch can use. Cure: --device cpu.")
     on: Any = device or ("cuda" if torch.cuda.is_available() else "cpu")
     model: Any = AutoModelForCausalLM.from_pretrained(base, dtype=torch.bfloat16 if on == "cuda" else torch.float32)
-    model.to(on)
-    load(model, folder)
+    load(model.to(on), folder)
     return model.eval(), AutoTokenizer.from_pretrained(base)
 
 
