@@ -104,7 +104,14 @@ def test_a_memory_that_keeps_the_page_is_seen_in_its_own_reading_alone(monkeypat
         return [int(page.text[-1]) if isinstance(session_of(model).writes, AllTokens) else START for page in pages]
 
     def say(
-        model: Any, pages: list[Page], cache: list[int] | None, start: list[int], *, of: list[int] | None = None, context: bool = False, prefix: None = None
+        model: Any,
+        pages: list[Page],
+        cache: list[int] | None,
+        start: list[int],
+        *,
+        of: list[int] | None = None,
+        context: bool = False,
+        prefix: None = None,
     ) -> Asked:
         assert context == (cache is None and context)
         told = [START if cache is None else cache[i if of is None else of[i]] for i in range(len(pages))]
