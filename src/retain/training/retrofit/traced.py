@@ -19,6 +19,7 @@ from torch.utils.flop_counter import flop_registry
 from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 
 from retain.core.state import MemoryState
+from retain.layers import NeuralMemory
 from retain.retrofit import MemoryConfig, attach, branches_of
 
 REST = "rest"
@@ -279,8 +280,7 @@ def _watched(model: PreTrainedModel, ledger: Ledger) -> Generator[None]:
         for branch in branches_of(layer):
             handles += [branch.register_forward_pre_hook(beside(base)), branch.register_forward_pre_hook(enters(memory))]
             handles.append(branch.register_forward_hook(leaves(memory, base)))
-            inner: Any = branch.memory
-            inner.settle = settled(inner, memory)  # which is called from outside the layer
+            branch.memory.settle = settled(branch.memory, memory)  # which is called from outside the layer
     try:
         yield
     finally:
