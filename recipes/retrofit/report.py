@@ -30,6 +30,12 @@ def main() -> None:
     table_put(
         HERE / "README.md", [["trained on", "updates", "parameters", "memory empty", "memory full"], *map(_kept, found.items())], "preservation"
     )
+    places = json.loads((HERE / "places.json").read_text())["rows"]
+    kernels, layers = list(dict.fromkeys(row["lags"] for row in places)), list(dict.fromkeys(row["layer"] for row in places))
+    cells = {(row["begins"], row["lags"], row["layer"]): f"{row['right'] / row['asked']:.2f}" for row in places}
+    beginnings = list(dict.fromkeys(row["begins"] for row in places))
+    lines = [[begins, lags, *(cells[begins, lags, layer] for layer in layers)] for begins in beginnings for lags in kernels]
+    table_put(HERE / "README.md", [["stretches begin with", "kernel", *(f"layer {layer}" for layer in layers)], *lines], "places")
     figure = Figure(figsize=(6.4, 3.6), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()

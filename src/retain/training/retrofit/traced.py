@@ -19,7 +19,6 @@ from torch.utils.flop_counter import flop_registry
 from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 
 from retain.core.state import MemoryState
-from retain.layers import NeuralMemory
 from retain.retrofit import MemoryConfig, attach, branches_of
 
 REST = "rest"
@@ -259,7 +258,7 @@ def _watched(model: PreTrainedModel, ledger: Ledger) -> Generator[None]:
 
         return hook
 
-    def settled(memory: Any, place: tuple[int | str, str]) -> Callable[[MemoryState], MemoryState]:
+    def settled(memory: Any, place: tuple[int | str, str]) -> Any:
         settle = memory.settle
 
         def placed(state: MemoryState) -> MemoryState:
