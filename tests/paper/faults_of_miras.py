@@ -11,7 +11,7 @@ from torch import Tensor
 from retain import bias, retention
 from retain.core.contracts import AbstractRetention
 from retain.core.trees import each, each_matrix
-from retain.engines import delta, dual, materialised
+from retain.engines import delta, materialised, whole_steps
 from retain.memory.bias import huber
 from retain.memory.learner import per_channel
 from tests.laws import test_reductions as reductions
@@ -78,7 +78,7 @@ STEPS = (
     ),
     Fault(
         "half of the surprise is told",
-        dual,
+        whole_steps,
         "per_token",
         times(0.5),
         miras(6),

@@ -19,7 +19,7 @@ from retain.layers import attention, gates, projections, window
 from tests.laws import test_reductions as reductions
 from tests.paper import test_titans_blocks as blocks
 from tests.paper import test_titans_memory as memory
-from tests.paper.faults import Fault, Function, a_property, always, miras, never_moves, shorter, squared, times, titans, unmasked
+from tests.paper.faults import Fault, Function, a_property, always, miras, never_moves, shorter, times, titans, unmasked
 from tests.unit.blocks import test_blocks as figures
 
 SOFTMAX = blocks.test_attention_over_all_tokens_is_a_softmax_of_products_of_projections
@@ -154,8 +154,8 @@ MEMORY = (
     Fault(
         "what should be kept fades",
         retention.Keep,
-        "ratio",
-        times(0.9),
+        "keep",
+        always(lambda self, accumulator, step: each(lambda a: 0.9 * a, accumulator)),
         titans(3),
         (memory.test_kernel_attention_is_a_memory_of_features_whose_values_end_in_one,),
     ),
@@ -172,8 +172,8 @@ MEMORY = (
     Fault(
         "a token reads before its own write",
         dual,
-        "_rows",
-        lambda right: lambda table, rule, tokens: right(table, replace(rule, reads="before"), tokens),
+        "step_by_step",
+        lambda right: lambda rule, *parts: right(replace(rule, reads="before"), *parts),
         titans(7),
         (READ_AND_WRITE,),
     ),
@@ -209,7 +209,14 @@ MEMORY = (
         titans(12),
         (memory.test_the_associative_loss_is_the_squared_length_of_the_error,),
     ),
-    Fault("the memory forgets twice", retention.Decay, "ratio", squared, titans(13), (memory.test_past_surprise_lingers_and_the_memory_forgets,)),
+    Fault(
+        "the memory forgets twice",
+        retention.Decay,
+        "keep",
+        lambda right: lambda self, accumulator, step: right(self, right(self, accumulator, step), step),
+        titans(13),
+        (memory.test_past_surprise_lingers_and_the_memory_forgets,),
+    ),
     Fault(
         "surprise is measured at the decayed memory",
         AbstractRetention,
