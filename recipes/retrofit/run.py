@@ -33,7 +33,6 @@ EXAMS: dict[str, dict[str, int]] = {
     "words": {"words-31": 48},
     "recall": {"pairs-31": 48, "pairs-127": 24, "formats": 48, "followed-2k": 16, "followed-16k": 8, "followed-100k": 4},
     "hashes": {"hash-hop-1": 48, "hash-hop-2": 48, "hash-hop-2-thought": 48, "hash-hop-3-thought": 48, "hash-hop-4-thought": 48, "hash-hop-1-16": 24},
-    "tracing": {"tracing-1": 32, "tracing-2": 32, "tracing-3": 32, "tracing-4": 32},
 }
 """Pages of each exam that a recipe is followed by."""
 POINTS = (1, 5, 10, 15, 20, 25, 35, 50, 75, 100, 150, 200, 300, 400)
@@ -101,7 +100,7 @@ def _about(trainer: RetrofitTrainer, run: RetrofitRun) -> dict[str, Any]:
         "layers": list(run.model.memory.places(trainer.model.config.num_hidden_layers)),
         "updates": last["step"],
         "last": last,
-        "strength": [round(float(branch.strength), 4) for branch in branches_of(trainer.model)],
+        "strength": [round(branch.strength.item(), 4) for branch in branches_of(trainer.model)],
         "run": json.loads((trainer.folder / "run.json").read_text()),
     }
 

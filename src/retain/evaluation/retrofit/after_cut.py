@@ -14,8 +14,8 @@ from transformers import PreTrainedModel
 from retain.tasks import AbstractPages
 
 from ..recall import Watch
-from ..result import About, AbstractResult, about, check_controls, table
-from .readings import CONTROLS, CUT, MEMORY, READINGS, Told, replies
+from ..result import About, AbstractResult, about, table
+from .readings import CUT, MEMORY, READINGS, Told, check_whole, replies
 
 
 class Mean(NamedTuple):
@@ -103,7 +103,6 @@ class AfterCut(AbstractResult):
     """
 
     kind: ClassVar[str] = "after a cut"
-    controls: ClassVar[tuple[str, ...]] = CONTROLS
 
     title: str
     edges: tuple[int, ...]
@@ -138,11 +137,7 @@ class AfterCut(AbstractResult):
         Raises:
             ValueError: A reading is not there, or lacks a text that another has.
         """
-        check_controls(self.title, self.controls, [one.reading for one in self.stretches], MEMORY)
-        texts = {name: {(one.seed, one.number) for one in self.stretches if one.reading == name} for name in READINGS}
-        short = [name for name in READINGS if texts[name] != texts[MEMORY]]
-        if short:
-            raise ValueError(f"{self.title!r} is not whole: {', '.join(map(repr, short))} are of other texts than {MEMORY!r}.")
+        check_whole(self.title, [(one.reading, one.seed, one.number) for one in self.stretches], of="texts")
 
     def markdown(self) -> str:
         """The table, a column for each reading. A dash stands where a reading does not apply.

@@ -14,9 +14,9 @@ from retain.tasks.task import Fact
 
 from ..grouping import Group, grouped
 from ..recall import USUAL_FACTS, Watch
-from ..result import About, AbstractResult, about, check_controls, table
+from ..result import About, AbstractResult, about, table
 from ..share import Share
-from .readings import CONTROLS, MEMORY, READINGS, Reply, Told, replies
+from .readings import MEMORY, READINGS, Reply, Told, check_whole, replies
 
 NOT_ASKED = Share(0, 0)
 MEASURES = ("exact", "tokens", "characters")
@@ -102,7 +102,6 @@ class PageRecall(AbstractResult):
     """
 
     kind: ClassVar[str] = "page recall"
-    controls: ClassVar[tuple[str, ...]] = CONTROLS
 
     title: str
     outcomes: tuple[PageOutcome, ...]
@@ -157,11 +156,7 @@ class PageRecall(AbstractResult):
         Raises:
             ValueError: A reading is not there, or lacks a question that another has.
         """
-        check_controls(self.title, self.controls, [outcome.reading for outcome in self.outcomes], MEMORY)
-        asked = {name: {(o.seed, o.number) for o in self.outcomes if o.reading == name} for name in READINGS}
-        short = [name for name in READINGS if asked[name] != asked[MEMORY]]
-        if short:
-            raise ValueError(f"{self.title!r} is not whole: {', '.join(map(repr, short))} answer other questions than {MEMORY!r}.")
+        check_whole(self.title, [(one.reading, one.seed, one.number) for one in self.outcomes], of="questions")
 
     def markdown(self, by: str | None = None, edges: Sequence[float] | None = None) -> str:
         """The table, a column for each reading. A dash stands where a reading does not apply; where it applies to some, their number is told.

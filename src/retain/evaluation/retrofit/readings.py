@@ -14,6 +14,7 @@ from retain.tasks import AbstractPages, Page, Question
 from retain.tasks.task import Fact
 
 from ..recall import Watch
+from ..result import check_controls
 from ..stream import at_rest
 
 MEMORY = "memory"
@@ -113,6 +114,24 @@ def replies(
                 found.append(Reply(some[i], number, facts, question, {name: told[name][row] for name in READINGS}))
             tick(1.0, "done")
     return found
+
+
+def check_whole(title: str, found: Sequence[tuple[str, int, int]], of: str) -> None:
+    """Refuse to show a result that lacks a control, or in which a reading lacks something that another has.
+
+    Args:
+        title: What it says.
+        found: The reading, the seed and the number of each entry.
+        of: What an entry is.
+
+    Raises:
+        ValueError: It does.
+    """
+    check_controls(title, CONTROLS, [reading for reading, _, _ in found], MEMORY)
+    each = {name: {(seed, number) for reading, seed, number in found if reading == name} for name in READINGS}
+    short = [name for name in READINGS if each[name] != each[MEMORY]]
+    if short:
+        raise ValueError(f"{title!r} is not whole: {', '.join(map(repr, short))} are of other {of} than {MEMORY!r}.")
 
 
 def _companies(seeds: list[int], batch: int) -> Iterator[tuple[int, list[int]]]:
