@@ -15,7 +15,7 @@ from retain.tasks import AbstractPages
 
 from ..recall import Watch
 from ..result import About, AbstractResult, about, table
-from .readings import CUT, MEMORY, READINGS, Told, check_whole, replies
+from .readings import CONTROLS, CUT, MEMORY, READINGS, Told, check_whole, replies
 
 
 class Mean(NamedTuple):
@@ -103,6 +103,7 @@ class AfterCut(AbstractResult):
     """
 
     kind: ClassVar[str] = "after a cut"
+    controls: ClassVar[tuple[str, ...]] = CONTROLS
 
     title: str
     edges: tuple[int, ...]

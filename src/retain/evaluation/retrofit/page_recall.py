@@ -16,7 +16,7 @@ from ..grouping import Group, grouped
 from ..recall import USUAL_FACTS, Watch
 from ..result import About, AbstractResult, about, table
 from ..share import Share
-from .readings import MEMORY, READINGS, Reply, Told, check_whole, replies
+from .readings import CONTROLS, MEMORY, READINGS, Reply, Told, check_whole, replies
 
 NOT_ASKED = Share(0, 0)
 MEASURES = ("exact", "tokens", "characters")
@@ -102,6 +102,7 @@ class PageRecall(AbstractResult):
     """
 
     kind: ClassVar[str] = "page recall"
+    controls: ClassVar[tuple[str, ...]] = CONTROLS
 
     title: str
     outcomes: tuple[PageOutcome, ...]
