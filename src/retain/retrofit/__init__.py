@@ -4,6 +4,7 @@ from .asking import Asked as Asked
 from .asking import ask as ask
 from .asking import opening as opening
 from .asking import read_pages as read_pages
+from .asking import read_whole as read_whole
 from .attach import attach as attach
 from .attach import attentions_of as attentions_of
 from .attach import branches_of as branches_of

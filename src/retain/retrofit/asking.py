@@ -85,6 +85,19 @@ def read_pages(model: PreTrainedModel, pages: Sequence[Page], start: Sequence[in
     return cache.memories_only()
 
 
+def read_whole(model: PreTrainedModel, page: Page, start: Sequence[int]) -> tuple[MemoryCache, list[int]]:
+    """What is left of a page that was read in one piece and stays in sight, but for its last token; and that, to be put before each question instead.
+
+    Args:
+        model: The model.
+        page: What is read.
+        start: The tokens that are put before it.
+    """
+    cache, text = MemoryCache(model.config), _after(start, page.text)
+    run_rows(model, [text[:-1]], cache, None)
+    return cache, text[-1:].tolist()
+
+
 def ask(
     model: PreTrainedModel,
     pages: Sequence[Page],
@@ -92,7 +105,6 @@ def ask(
     start: Sequence[int],
     *,
     of: Sequence[int] | None = None,
-    context: bool = False,
     prefix: FrozenPrefix | None = None,
 ) -> Asked:
     """Ask all questions of all pages, each in a row of its own that goes on from what is in memory.
@@ -103,11 +115,10 @@ def ask(
         cache: What ``read_pages`` left, a row for each page; None asks without any.
         start: The tokens that are put before each question.
         of: For each page, the row of the cache that its questions are asked of; its own unless given. Another's is a control.
-        context: Whether the page itself is read again before each question, in one piece with it.
         prefix: See ``read_pages``.
     """
     each = [(i, question) for i, page in enumerate(pages) for question in page.questions]
-    rows = [_after(start, *([pages[i].text] if context else []), question.prompt, question.answer) for i, question in each]
+    rows = [_after(start, question.prompt, question.answer) for _, question in each]
     going: MemoryCache | None = None
     if cache is not None:
         going = cache.fork()
@@ -141,7 +152,7 @@ def opening(tokenizer: Any, text: str = "\n") -> list[int]:
 
 
 def _after(start: Sequence[int], *tokens: Tensor) -> Tensor:
-    return torch.cat([torch.tensor([*start]), *tokens])
+    return torch.cat([torch.tensor([*start], dtype=torch.long), *tokens])
 
 
 def run_rows(
@@ -158,6 +169,8 @@ def run_rows(
     """
     decoder, how = model.get_decoder(), {"past_key_values": cache, "use_cache": cache is not None}
     tokens, mask = side_by_side(rows, model.device)
+    if cache is not None:
+        mask = F.pad(mask, (cache.get_seq_length(), 0), value=1)
     given: dict[str, Any] = {"input_ids": tokens}
     if prefix is not None:
         given = {"inputs_embeds": prefix(rows), "embeddings": model.get_input_embeddings()(tokens)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
-from retain.retrofit import Asked, MarkedTokens, MemoryCache, ask, disable_memory, memory_parameters, opening, read_pages, settle
+from retain.retrofit import Asked, MarkedTokens, MemoryCache, ask, disable_memory, memory_parameters, opening, read_pages, read_whole, settle
 from retain.tasks import Page, Question
 
 from .models import MEMORY, base, by_hand, opened, words
@@ -122,21 +123,19 @@ def test_an_answer_is_exact_if_each_of_its_words_is_right() -> None:
 
 
 @torch.no_grad()
-def test_a_page_in_the_context_is_read_in_one_piece_with_the_question() -> None:
+def test_a_page_in_sight_is_read_once_for_all_its_questions() -> None:
     model, bare = opened(layers=(0, 2)), base()
     for memory in (True, False):
-        if memory:
-            found = ask(model, pages(), None, START, context=True)
-        else:
-            with disable_memory(model):
-                found = ask(model, pages(), None, START, context=True)
-        losses = []
         for one in pages():
+            with nullcontext() if memory else disable_memory(model):
+                cache, last = read_whole(model, one, START)
+                found = ask(model, [one], cache, last)
+            losses = []
             for question in one.questions:
                 tokens = after(one.text, question.prompt, question.answer)
                 logits = (by_hand(model, tokens)[0] if memory else bare(tokens).logits)[0, -len(question.answer) - 1 : -1]
                 losses.append(-torch.log_softmax(logits, -1)[torch.arange(len(question.answer)), question.answer])
-        torch.testing.assert_close(found.loss, torch.cat(losses), rtol=1e-9, atol=1e-10)
+            torch.testing.assert_close(found.loss, torch.cat(losses), rtol=1e-9, atol=1e-10)
 
 
 @torch.no_grad()

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from retain.retrofit import Asked, FrozenPrefix, ask, branches_of, disable_memory, read_pages, writing
+from retain.retrofit import Asked, FrozenPrefix, ask, branches_of, disable_memory, read_pages, read_whole, writing
 from retain.tasks import AbstractPages, Page, Question
 from retain.tasks.task import Fact
 
@@ -29,8 +29,6 @@ FOREIGN = "memory of another document"
 """As with memories, but those that have read another page."""
 READINGS = (FULL, CUT, MEMORY, OFF, FOREIGN)
 CONTROLS = tuple(name for name in READINGS if name != MEMORY)
-AT_ONCE = 1 << 14
-"""Tokens that are read at once where pages stand in the context."""
 
 
 class Told(NamedTuple):
@@ -106,7 +104,7 @@ def replies(
                     progress((first + share * count) / len(seeds), f"page {first + 1} of {len(seeds)}: {name}")
 
             read = pages.batch(some)
-            _check_room(read, longest)
+            _check_room(read, len(start), longest)
             told = _five(model, read, start, room, prefix, tick)
             each = [(i, number, question) for i, page in enumerate(read) for number, question in enumerate(page.questions)]
             for row, (i, number, question) in enumerate(each):
@@ -170,20 +168,17 @@ def _five(
 
 
 def _in_context(model: PreTrainedModel, pages: list[Page], start: Sequence[int], room: int | None) -> list[Told | None]:
-    """What a model made of each question with its page before it, in portions that do not grow with the pages; None where that has no room."""
-    single = [replace(page, questions=(question,)) for page in pages for question in page.questions]
-    sizes = [1 + sum(map(len, page.parts)) + len(page.questions[0].prompt) + len(page.questions[0].answer) for page in single]
-    portions: list[list[int]] = [[]]
-    for i, size in enumerate(sizes):
-        if room is None or size <= room:
-            if (len(portions[-1]) + 1) * max([size, *(sizes[j] for j in portions[-1])]) > AT_ONCE:
-                portions.append([])
-            portions[-1].append(i)
-    told: list[Told | None] = [None] * len(single)
-    for portion in filter(None, portions):
-        some = [single[i] for i in portion]
-        for i, one in zip(portion, _split(ask(model, some, None, start, context=True), some), strict=True):
-            told[i] = one
+    """What a model made of each question with its page in sight, which is read once for all of them; None where it has no room."""
+    told: list[Told | None] = []
+    for page in pages:
+        read = len(start) + len(page.text)
+        fits = [room is None or read + len(question.prompt) + len(question.answer) <= room for question in page.questions]
+        answers: Iterator[Told | None] = iter(())
+        if any(fits):
+            asked = replace(page, questions=tuple(question for question, has_room in zip(page.questions, fits, strict=True) if has_room))
+            cache, last = read_whole(model, page, start)
+            answers = iter(_split(ask(model, [asked], cache, last), [asked]))
+        told += [next(answers) if has_room else None for has_room in fits]
     return told
 
 
@@ -211,9 +206,9 @@ def _check(model: PreTrainedModel, pages: AbstractPages, seeds: list[int], start
         raise ValueError(f"full_context is the most tokens of a context, 0 for none at all, got {full_context}.")
 
 
-def _check_room(pages: list[Page], longest: int | None) -> None:
+def _check_room(pages: list[Page], start: int, longest: int | None) -> None:
     """Refuse what even a cut context does not hold."""
-    size = 1 + max(max(*map(len, page.parts), *(len(q.prompt) + len(q.answer) for q in page.questions)) for page in pages)
+    size = start + max(max(*map(len, page.parts), *(len(q.prompt) + len(q.answer) for q in page.questions)) for page in pages)
     if longest is not None and size > longest:
         raise ValueError(
             f"a part or a question with its answer is {size} tokens long, and the model sees {longest} at most. Cure: pages in shorter parts, as by "

@@ -10,7 +10,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from retain.evaluation.retrofit import readings
 from retain.evaluation.retrofit.readings import CUT, FOREIGN, FULL, MEMORY, OFF, Reply, replies
 from retain.retrofit import MemoryCache, NoTokens, detach, disable_memory, writing
 from retain.tasks import AbstractPages, Page, Pairs, Question
@@ -99,15 +98,6 @@ def test_pages_beyond_the_context_of_the_base_are_read_by_memory_alone() -> None
     assert fits(13, None) == [False, True, False, True]
     assert fits(64, 14) == [True, True, False, True]
     assert fits(64, 0) == [False] * 4
-
-
-@torch.no_grad()
-def test_portions_of_contexts_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    model = small()
-    together = replies(model, Digits(), range(4), start=[START])
-    monkeypatch.setattr(readings, "AT_ONCE", 20)
-    for one, other in zip(together, replies(model, Digits(), range(4), start=[START]), strict=True):
-        torch.testing.assert_close(one.told[FULL].loss, other.told[FULL].loss, rtol=1e-6, atol=1e-6)  # pyright: ignore[reportOptionalMemberAccess]
 
 
 def test_progress_rises_from_nothing_to_all() -> None:
