@@ -32,7 +32,16 @@ BATCH = 8
 EXAMS: dict[str, dict[str, int]] = {
     "words": {"words-31": 48},
     "recall": {"pairs-31": 48, "pairs-127": 24, "formats": 48, "followed-2k": 16, "followed-16k": 8, "followed-100k": 4},
-    "hashes": {"hash-hop-1": 48, "hash-hop-2": 48, "hash-hop-2-thought": 48, "hash-hop-3-thought": 48, "hash-hop-4-thought": 48, "hash-hop-1-16": 24},
+    "hashes": {
+        "hash-hop-1": 48,
+        "hash-hop-bare-1": 48,
+        "hash-hop-bare-2": 48,
+        "hash-hop-bare-3": 48,
+        "hash-hop-bare-4": 48,
+        "hash-hop-2": 24,
+        "hash-hop-2-thought": 24,
+        "hash-hop-1-16": 24,
+    },
 }
 """Pages of each exam that a recipe is followed by."""
 POINTS = (1, 5, 10, 15, 20, 25, 35, 50, 75, 100, 150, 200, 300, 400)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass, field
-from itertools import accumulate
+from itertools import accumulate, pairwise
+from typing import Literal
 
 import torch
 
@@ -13,6 +14,7 @@ from .task import AbstractTask, Fact, Sample
 from .words import Letters
 
 Chain = list[str]
+Wording = Literal["magic", "bare"]
 
 
 @dataclass(frozen=True)
@@ -24,9 +26,10 @@ class Chains:
         letters: Letters of a hash.
         thought: Whether the hashes on the way are asked too.
         codec: What a token is.
+        wording: ``"magic"``, Magic's; or ``"bare"``, in which a hash is written in one way, be it left or right, in a line or in an answer.
 
     Raises:
-        ValueError: A size is out of range.
+        ValueError: A size is out of range, or bare chains are asked for their ends alone, of which nothing says how far off they are.
 
     Examples:
         >>> chains = Chains(hops=2, letters=3, thought=False, codec=Bytes())
@@ -34,18 +37,30 @@ class Chains:
         ['Rbs = miW\n', "miW = 'Gaz'\n"]
         >>> [Bytes().decode(part) for part in chains.ask(["Rbs", "miW", "Gaz"])]
         ["COMPLETION:\nHops=2\n\nCoT=False\n\nRbs = '", 'Gaz']
+        >>> chains = Chains(hops=2, letters=3, thought=True, codec=Bytes(), wording="bare")
+        >>> [Bytes().decode(line) for line in chains.lines(["Rbs", "miW", "Gaz"])]
+        [' Rbs = miW\n', ' miW = Gaz\n']
+        >>> [Bytes().decode(part) for part in chains.ask(["Rbs", "miW", "Gaz"])]
+        [' Rbs =', ' miW = Gaz']
     """
 
     hops: int
     letters: int
     thought: bool
     codec: Codec
+    wording: Wording = "magic"
 
     def __post_init__(self) -> None:
         if not 1 <= self.hops <= 6:
             raise ValueError(f"Hash-Hop needs hops of 1 to 6, got {self.hops}.")
         if self.letters < 1:
             raise ValueError(f"Hash-Hop needs letters >= 1, got letters={self.letters}.")
+        if self.wording not in ("magic", "bare"):
+            raise ValueError(f"Hash-Hop knows the wordings 'magic' and 'bare', got {self.wording!r}.")
+        if self.wording == "bare" and self.hops > 1 and not self.thought:
+            raise ValueError(
+                f"a bare question does not say after how many hops its answer stands, got hops={self.hops}. Cure: thought=True, which asks for all of them."
+            )
 
     def draw(self, dice: random.Random, taken: set[str]) -> Chain:
         """One hash more than there are hops, none of them in ``taken``, where they are put."""
@@ -58,16 +73,22 @@ class Chains:
         return chain
 
     def lines(self, chain: Chain) -> list[list[int]]:
-        """The lines of a chain; quotes mark its last hash."""
+        """The lines of a chain; in Magic's wording quotes mark its last hash."""
+        if self.wording == "bare":
+            return [self.codec.encode(f" {left} = {right}\n") for left, right in pairwise(chain)]
         ends = [*chain[1:-1], f"'{chain[-1]}'"]
         return [self.codec.encode(f"{left} = {right}\n") for left, right in zip(chain, ends, strict=False)]
 
     def answer(self, chain: Chain) -> int:
         """How many tokens stand in the last line of a chain before its last hash."""
+        if self.wording == "bare":
+            return len(ask(self.codec, f" {chain[-2]} =", f" {chain[-1]}\n")[0])
         return len(ask(self.codec, f"{chain[-2]} = '", f"{chain[-1]}'\n")[0])
 
     def ask(self, chain: Chain, *, first: bool = True) -> tuple[list[int], list[int]]:
         """The question for the end of a chain, and the answer. The first question has the head of the completion before it."""
+        if self.wording == "bare":
+            return ask(self.codec, f" {chain[0]} =", "".join(f" = {hash_}" for hash_ in chain[1:]).removeprefix(" ="))
         before = f"COMPLETION:\nHops={self.hops}\n\nCoT={self.thought}\n\n" if first else "'\n"
         return ask(self.codec, f"{before}{chain[0]} = '", " = ".join(chain[1:]) if self.thought else chain[-1])
 

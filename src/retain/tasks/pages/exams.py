@@ -9,6 +9,7 @@ from types import MappingProxyType
 from ..book import Book
 from ..codec import Codec
 from ..corpus import Corpus
+from ..hash_hop import Wording
 from ..needle import Needle
 from ..words import Vocabulary
 from .code_pages import CodePages
@@ -30,11 +31,11 @@ Builder = Callable[[Codec, bool], AbstractPages]
 def exam(name: str, codec: Codec, *, held_out: bool = True) -> AbstractPages:
     """The pages of a name.
 
-    ``words-31`` (31 pairs in one format), ``pairs-31`` and ``pairs-127`` (that many pairs, in the formats to train on), ``formats`` (31 pairs in other formats), ``followed-2k`` (8 pairs, then
-    so much English in parts of 512 tokens), ``hash-hop-2`` (4 letters; ``-16``: 16 letters; ``-thought``: the hashes on the way are asked too),
-    ``tracing-2``, ``code``, ``needle-2k``, ``text`` and ``text-code`` (how English and code go on after 2,048 tokens). A number behind a hop or a length
-    stands for the others that ``EXAMS`` holds. A fifth of the words and a tenth of the works are held out; what is made of random letters alone is told
-    apart by its seeds.
+    ``words-31`` (31 pairs in one format), ``pairs-31`` and ``pairs-127`` (that many pairs, in the formats to train on), ``formats`` (31 pairs in other
+    formats), ``followed-2k`` (8 pairs, then so much English in parts of 512 tokens), ``hash-hop-2`` (4 letters; ``-16``: 16 letters; ``-thought``: the
+    hashes on the way are asked too; ``hash-hop-bare-2``: so, and a hash is written in one way wherever it stands), ``tracing-2``, ``code``,
+    ``needle-2k``, ``text`` and ``text-code`` (how English and code go on after 2,048 tokens). A number behind a hop or a length stands for the others
+    that ``EXAMS`` holds. A fifth of the words and a tenth of the works are held out; what is made of random letters alone is told apart by its seeds.
 
     Args:
         name: One of ``EXAMS``.
@@ -47,7 +48,7 @@ def exam(name: str, codec: Codec, *, held_out: bool = True) -> AbstractPages:
     Examples:
         >>> from retain.tasks import Bytes
         >>> exam("hash-hop-3-thought", Bytes())
-        HashHopPages(hops=3, letters=4, chains=5, asked=4, thought=True, codec=Bytes())
+        HashHopPages(hops=3, letters=4, chains=5, asked=4, thought=True, codec=Bytes(), wording='magic')
     """
     if name not in EXAMS:
         raise ValueError(f"there are no pages called {name!r}; there are {', '.join(EXAMS)}.")
@@ -85,9 +86,13 @@ def _followed(length: int) -> Builder:
     return build
 
 
-def _hash_hop(hops: int, letters: int, thought: bool) -> Builder:
+def _hash_hop(hops: int, letters: int, thought: bool, wording: Wording = "magic") -> Builder:
     """About sixteen lines."""
-    return lambda codec, held_out: HashHopPages(hops=hops, letters=letters, chains=16 // hops, asked=4, thought=thought, codec=codec)
+
+    def build(codec: Codec, held_out: bool) -> HashHopPages:
+        return HashHopPages(hops=hops, letters=letters, chains=16 // hops, asked=4, thought=thought, codec=codec, wording=wording)
+
+    return build
 
 
 def _tracing(hops: int) -> Builder:
@@ -134,6 +139,7 @@ EXAMS: Mapping[str, Builder] = MappingProxyType(
             for hops in range(1, 5)
             if hops > 1 or not thought
         },
+        **{f"hash-hop-bare-{hops}": _hash_hop(hops, 4, hops > 1, "bare") for hops in range(1, 5)},
         **{f"tracing-{hops}": _tracing(hops) for hops in range(1, 5)},
         "code": _code,
         **{f"needle-{name}": _needle(length) for name, length in LENGTHS.items()},

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import torch
 
 from ..codec import Bytes, Codec
-from ..hash_hop import Chain, Chains, shuffle
+from ..hash_hop import Chain, Chains, Wording, shuffle
 from ..task import Fact
 from .page import AbstractPages, Count, Page, Question, check_count, draw_count
 
@@ -28,9 +28,12 @@ class HashHopPages(AbstractPages):
         asked: Questions of a page, each for another chain.
         thought: Whether the hashes on the way are asked too (chain of thought).
         codec: What a token is.
+        wording: ``"magic"``, that of ``HashHop``; or ``"bare"``: lines `` A = B``, the question `` A =``, the answer `` B``, or `` B = C`` with chain of
+            thought, which is needed then for more than one hop. There a hash is followed by the same tokens wherever it stands.
 
     Raises:
-        ValueError: A size is out of range, or there are too few hashes of so few letters.
+        ValueError: A size is out of range, there are too few hashes of so few letters, or bare pages of several hops are asked without the hashes on the
+            way.
 
     Examples:
         >>> page = HashHopPages(letters=3, chains=2, asked=1, thought=True).page(seed=0)
@@ -52,6 +55,7 @@ class HashHopPages(AbstractPages):
     asked: int = 1
     thought: bool = False
     codec: Codec = field(default_factory=Bytes)
+    wording: Wording = "magic"
 
     def __post_init__(self) -> None:
         least, most = check_count("HashHopPages.chains", self.chains)
@@ -75,7 +79,7 @@ class HashHopPages(AbstractPages):
 
     @property
     def _chains(self) -> Chains:
-        return Chains(self.hops, self.letters, self.thought, self.codec)
+        return Chains(self.hops, self.letters, self.thought, self.codec, self.wording)
 
     def _question(self, chain: Chain, distances: list[int]) -> Question:
         prompt, answer = self._chains.ask(chain)

@@ -58,15 +58,17 @@ def recall(base: str) -> RetrofitRun:
 
 
 def hashes(base: str) -> RetrofitRun:
-    """Hash-Hop with hashes of four letters: one hop, and up to four with the hashes on the way."""
+    """Hash-Hop with hashes of four letters: one hop in Magic's wording, and up to four with the hashes on the way in a bare one."""
     codec = Hosted(AutoTokenizer.from_pretrained(base))
-    hops = [HashHopPages(hops=n, letters=4, chains=(6 // n + 1, 24 // n), asked=4 // n + 1, thought=n > 1, codec=codec) for n in (1, 2, 3, 4)]
+    made: dict[str, Any] = {"letters": 4, "asked": 3, "codec": codec}
+    magic = HashHopPages(hops=1, chains=(7, 24), **made)
+    bare = [HashHopPages(hops=n, chains=(max(3, 6 // n), 24 // n), thought=n > 1, wording="bare", **made) for n in (1, 2, 4)]
     memory = replace(LATE, memory={**RECALLING, "projections": {**RECALLING["projections"], "conv": 7}})
     return RetrofitRun(
-        model=Fitting(base=base, memory=memory, start="recall", lags=(0.3, 1.0, 1.0, 0.7, 0.5, 0.3)),
-        lessons=(Lesson(tasks=(hops[0],), steps=150, promote_at=0.9), Lesson(tasks=(*hops[:2],), steps=150), Lesson(tasks=(*hops,), steps=150)),
+        model=Fitting(base=base, memory=memory, start="recall", lags=(0.3, 1.0, 1.0, 0.7, 0.5, 0.3), calibrated=16),
+        lessons=(Lesson(tasks=(magic, bare[0]), steps=80), Lesson(tasks=(magic, *bare[1:]), steps=80)),
         restraint=Restraint(text=english(held_out=False), codec=codec),
-        reading=PageReading(rows=16, pool=480, precision="bf16"),
+        reading=PageReading(rows=16, pool=640, precision="bf16"),
     )
 
 

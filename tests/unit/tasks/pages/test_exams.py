@@ -51,7 +51,7 @@ def test_each_name_makes_pages_that_hold_their_answers(name: str) -> None:
     page = pages.page(0)
     assert pages.vocab_size == CODEC.vocab_size
     assert max(int(tokens.max()) for tokens in (page.text, *(question.answer for question in page.questions))) < CODEC.vocab_size
-    if not name.startswith(("text", "tracing", "code")) and "thought" not in name:
+    if not name.startswith(("text", "tracing", "code")) and not getattr(pages, "thought", False):
         check_places(page)
 
 
@@ -83,7 +83,9 @@ def test_held_out_works_are_not_among_the_trained_ones(name: str) -> None:
 def test_names_say_what_they_stand_for() -> None:
     hops = exam("hash-hop-3-16-thought", CODEC)
     assert isinstance(hops, HashHopPages)
-    assert (hops.hops, hops.letters, hops.thought) == (3, 16, True)
+    assert (hops.hops, hops.letters, hops.thought, hops.wording) == (3, 16, True, "magic")
+    bare = [exam(f"hash-hop-bare-{n}", CODEC) for n in (1, 2)]
+    assert [(one.hops, one.thought, one.wording) for one in bare if isinstance(one, HashHopPages)] == [(1, False, "bare"), (2, True, "bare")]
     tracing, pairs, followed, needle = (exam(name, CODEC) for name in ("tracing-4", "pairs-127", "followed-16k", "needle-100k"))
     assert isinstance(tracing, TracingPages)
     assert isinstance(pairs, Pairs)

@@ -15,16 +15,24 @@ SIZES = [
     HashHopPages(hops=3, letters=4, chains=(3, 30), asked=3),
     HashHopPages(hops=2, letters=6, chains=8, asked=8, thought=True),
     HashHopPages(hops=2, letters=4, chains=(2, 9), asked=2, codec=PAIRS),
+    HashHopPages(hops=1, letters=4, chains=(2, 9), asked=2, codec=PAIRS, wording="bare"),
+    HashHopPages(hops=3, letters=4, chains=5, asked=2, thought=True, wording="bare"),
 ]
 
 
 def bound(text: str) -> dict[str, str]:
     """What stands left and right in each line."""
-    return dict(line.split(" = ") for line in text.splitlines())
+    return dict(line.strip().split(" = ") for line in text.splitlines())
 
 
 def solve(text: str, prompt: str) -> str:
-    """Follow the lines of the page from the hash that the prompt ends with until a value is in quotes."""
+    """Follow the lines of the page from the hash that the prompt ends with until a value is in quotes, or leads no further."""
+    if not prompt.startswith("COMPLETION"):
+        (hash_,), way = re.findall(r"^ (\w+) =$", prompt), ""
+        while hash_ in bound(text):
+            hash_ = bound(text)[hash_]
+            way += f" = {hash_}"
+        return way.removeprefix(" =")
     hash_, way = re.findall(r"(\w+) = '$", prompt)[0], []
     while not hash_.startswith("'"):
         hash_ = bound(text)[hash_]
@@ -55,13 +63,13 @@ def test_all_hashes_differ(pages: HashHopPages) -> None:
 def test_distances_lead_back_to_the_lines_and_to_the_last_hash(pages: HashHopPages) -> None:
     for page in pages.batch(range(20)):
         for question in page.questions:
-            here = text_of(question.prompt, pages.codec).splitlines()[-1].split(" = ")[0]
+            here = text_of(question.prompt, pages.codec).splitlines()[-1].split(" =")[0].strip()
             for hop in range(pages.hops):
-                left, right = text_of(page.text[-int(question.facts[f"distance_{hop + 1}"]) :], pages.codec).splitlines()[0].split(" = ")
+                left, right = text_of(page.text[-int(question.facts[f"distance_{hop + 1}"]) :], pages.codec).splitlines()[0].strip().split(" = ")
                 assert left == here
                 here = right.strip("'")
             last = text_of(page.text[-int(question.facts["distance"]) :], pages.codec)
-            assert last.startswith(f"{here}'\n")
+            assert last.startswith(f"{here}'\n" if pages.wording == "magic" else f" {here}\n")
             assert text_of(question.answer, pages.codec).endswith(here)
 
 
