@@ -61,7 +61,7 @@ class PatientMemory(NeuralMemory):
 
     def forward(self, x: Stream, state: MemoryState | None = None, **asked: Any) -> tuple[Tensor, MemoryState, Unpack[tuple[Any, ...]]]:
         store = asked.get("store")
-        if state is None or not self.waits or any(value is not None for name, value in asked.items() if name != "store"):
+        if state is None or not self.waits or any(value is not None and value is not False for name, value in asked.items() if name != "store"):
             return super().forward(x, state, **asked)
         places = state.buffers[KEYS].shape[1] if KEYS in state.buffers else self.rule.step_every
         alike = len(state.clock) == 1 or bool((state.clock == state.clock[0]).all())

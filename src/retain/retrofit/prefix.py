@@ -67,11 +67,6 @@ class FrozenPrefix:
             hidden = self.model.get_decoder()(input_ids=tokens.to(self.model.device), use_cache=False).last_hidden_state
             self.kept |= {name: hidden[i, : len(rows[name])].clone() for i, name in enumerate(some)}
 
-    def forget(self, rows: Sequence[Tensor]) -> None:
-        """Let go of rows that do not come again."""
-        for row in rows:
-            self.kept.pop(row.cpu().numpy().tobytes(), None)
-
 
 def _filled(row: Tensor) -> int:
     """The length that a row is filled up to."""

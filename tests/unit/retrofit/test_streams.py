@@ -13,7 +13,9 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from retain.core.state import MemoryState
+from retain.layers import NeuralMemory
 from retain.retrofit import MemoryCache, branches_of
+from retain.retrofit.config import PLAIN
 from tests.streams import plain
 from tests.tolerances import ROWS, assert_near
 
@@ -194,3 +196,18 @@ def test_a_memory_takes_as_much_room_after_five_thousand_tokens_as_after_fifty()
     assert int(cache.memories[0].clock[0]) == 5000
     weights = sum(weight.numel() * 4 for weight in branches_of(model)[0].memory.weights(cache.memories[0]).values()) // 2
     assert weights <= sizes[0] < 20 * weights
+
+
+def test_a_token_that_completes_no_step_of_a_plain_memory_is_only_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Decoding is cheap by that: nothing of what a memory does with a whole call is done for it."""
+    model = opened(memory=dict(PLAIN), refine=4)
+    tokens = words(2, 12)
+    expected, _ = _in_parts(model, tokens, [])
+    begun, cache = _in_parts(model, tokens[:, :9], [])
+
+    def forward(*_: Any, **__: Any) -> None:
+        pytest.fail("a whole call was made of one token")
+
+    monkeypatch.setattr(NeuralMemory, "forward", forward)
+    going, _ = _in_parts(model, tokens[:, 9:], [1, 2], cache)
+    assert_near(torch.cat([begun, going], dim=1), expected, ROWS)

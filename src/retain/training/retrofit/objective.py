@@ -56,8 +56,6 @@ class PageObjective(nn.Module):
         said = self._scores(rows, full)
         with torch.no_grad(), disable_memory(self.model):
             meant = self._scores(rows, None)
-        if self.prefix is not None:
-            self.prefix.forget(rows)
         return F.kl_div(said, meant, log_target=True, reduction="sum")
 
     def _scores(self, rows: Sequence[Tensor], cache: MemoryCache | None) -> Tensor:

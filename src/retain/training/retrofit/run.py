@@ -90,8 +90,8 @@ class PageReading(Reading):
 
     Args:
         asked: Questions of a page that an update asks, drawn from those that the page has; None is all.
-        pool: Pages of a lesson that are read again and again. What the frozen layers below the first memory make of them is kept, which is most of the work
-            where memories are late. None reads new pages at each update.
+        pool: Pages of a task that are read again and again, and as many updates' ordinary text. What the frozen layers below the first memory make of them
+            is kept, which is most of the work where memories are late. None reads new pages at each update.
 
     Raises:
         ValueError: A number is out of range, or there is a segment.

@@ -89,8 +89,7 @@ class RetrofitTrainer(AbstractTraining[RetrofitRun, PreTrainedModel]):
         tokens, questions, written = workers.total(*torch.tensor(counts, device=workers.device))
         came = torch.zeros(4, device=workers.device)
         for i, part in enumerate(parts):
-            dice = random.Random(f"ordinary {run.seed} {place.drawn} {i} {workers.rank}")
-            ordinary = torch.stack(self._ordinary(dice, restraint.rows)).to(workers.device) if restraint.divergence else None
+            ordinary = torch.stack(self._ordinary(self._dice(i), restraint.rows)).to(workers.device) if restraint.divergence else None
             read = restraint.rows * restraint.length * len(parts) * workers.count
             with workers.waiting(self.objective, more=i < len(parts) - 1):
                 graded = self.objective(part, ordinary)
@@ -126,6 +125,12 @@ class RetrofitTrainer(AbstractTraining[RetrofitRun, PreTrainedModel]):
             return page
         chosen = random.Random(f"asked {self.run.seed} {number}").sample(page.questions, reading.asked)
         return replace(page, questions=tuple(chosen))
+
+    def _dice(self, part: int) -> random.Random:
+        """What draws the ordinary text beside a part of the present batch; as long as pages come again, so does it, and it is the same for all seeds."""
+        reading, drawn = self.run.reading, self.place.drawn
+        which = f"{self.run.seed} {drawn}" if reading.pool is None else drawn % (reading.pool // reading.rows)
+        return random.Random(f"ordinary {which} {part} {self.workers.rank}")
 
     def _ordinary(self, dice: random.Random, rows: int) -> list[Tensor]:
         restraint = self.run.restraint
