@@ -13,6 +13,7 @@ from typing import Annotated, Any
 
 import torch
 import typer
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers.utils import logging
 
@@ -58,13 +59,16 @@ def main(
     only: Annotated[str | None, typer.Option(help="Exams to take, with commas; all if left out.")] = None,
 ) -> None:
     """Train a recipe with each seed, and hold each model to the exams, beside all controls."""
-    kept: dict[bytes, Tensor] = {}
     with tempfile.TemporaryDirectory() as scratch:
+        prefixes = (work or Path(scratch)) / recipe / "prefixes.safetensors"
+        kept = {bytes.fromhex(name): stream for name, stream in (load_file(prefixes) if prefixes.exists() else {}).items()}
         for i, seed in enumerate(map(int, seeds.split(","))):
             path, begun = out / f"seed-{seed}.json", time.perf_counter()
             run = changed(RECIPES[recipe](base), [*(change or []), f"seed={seed}"])
             trainer = RetrofitTrainer(run, (work or Path(scratch)) / recipe / f"seed-{seed}", kept=kept)
             curve = _fit(trainer, recipe)
+            if work is not None:
+                save_file({name.hex(): stream for name, stream in kept.items()}, prefixes)
             results: dict[str, Any] = {"seed": seed, "training": _about(trainer, run), "curve": curve, "exams": {}}
             for name, count in EXAMS[recipe].items():
                 if only is None or name in only.split(","):

@@ -31,6 +31,9 @@ RECALLING: dict[str, Any] = {
 LATE = MemoryConfig(layers=(-7,), memory=RECALLING, values="embedding", features="centred", refine=0, strength=0.6)
 """One such memory, about three quarters of the way up."""
 
+WIDE: dict[str, Any] = {**RECALLING, "heads": 4, "head_dim": 192}
+"""The same with longer keys, since a head forgets as it writes more tokens than its keys have places."""
+
 
 def words(base: str) -> RetrofitRun:
     """Pairs of words in one wording: the smallest thing that only a memory can carry across a cut, in a few minutes."""
@@ -50,10 +53,10 @@ def recall(base: str) -> RetrofitRun:
     few, many = (Pairs(facts=facts, asked=facts[0], keys=known_words(codec), codec=codec) for facts in ((8, 16), (24, 128)))
     followed = Followed(pages=few, haystack=english(held_out=False), length=(32, 384), codec=codec)
     return RetrofitRun(
-        model=Fitting(base=base, memory=LATE, start="recall"),
-        lessons=(Lesson(tasks=(many,), steps=100, write_cost=0.3), Lesson(tasks=(many, followed), steps=300)),
+        model=Fitting(base=base, memory=replace(LATE, memory=WIDE), start="recall", calibrated=16),
+        lessons=(Lesson(tasks=(many,), steps=60, write_cost=0.3), Lesson(tasks=(many, followed), steps=140)),
         restraint=Restraint(text=english(held_out=False), codec=codec, write_cost=0.3, margin=0.5),
-        reading=PageReading(rows=16, asked=8, pool=320, precision="bf16"),
+        reading=PageReading(rows=8, asked=16, pool=480, precision="bf16"),
     )
 
 
@@ -63,7 +66,7 @@ def hashes(base: str) -> RetrofitRun:
     made: dict[str, Any] = {"letters": 4, "asked": 3, "codec": codec}
     magic = HashHopPages(hops=1, chains=(7, 24), **made)
     bare = [HashHopPages(hops=n, chains=(max(3, 6 // n), 24 // n), thought=n > 1, wording="bare", **made) for n in (1, 2, 4)]
-    memory = replace(LATE, memory={**RECALLING, "projections": {**RECALLING["projections"], "conv": 7}})
+    memory = replace(LATE, memory={**WIDE, "projections": {**WIDE["projections"], "conv": 7}})
     return RetrofitRun(
         model=Fitting(base=base, memory=memory, start="recall", lags=(0.3, 1.0, 1.0, 0.7, 0.5, 0.3), calibrated=16),
         lessons=(Lesson(tasks=(magic, bare[0]), steps=80), Lesson(tasks=(magic, *bare[1:]), steps=80)),
