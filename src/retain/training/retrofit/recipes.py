@@ -55,7 +55,7 @@ def recall(base: str) -> RetrofitRun:
     return RetrofitRun(
         model=Fitting(base=base, memory=replace(LATE, memory=WIDE), start="recall", calibrated=16),
         lessons=(Lesson(tasks=(many,), steps=60, write_cost=0.3), Lesson(tasks=(many, followed), steps=140)),
-        restraint=Restraint(text=english(held_out=False), codec=codec, write_cost=0.3, margin=0.5),
+        restraint=Restraint(text=english(held_out=False), codec=codec, divergence=3.0, write_cost=0.3, margin=0.5),
         reading=PageReading(rows=8, asked=16, pool=480, precision="bf16"),
     )
 
