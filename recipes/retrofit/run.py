@@ -17,8 +17,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers.utils import logging
 
-from retain.evaluation import PageRecall, page_recall, preservation
-from retain.evaluation.retrofit.readings import READINGS
+from retain.evaluation import AfterCut, PageRecall, after_cut, page_recall, preservation
+from retain.evaluation.retrofit.readings import OFF, READINGS
 from retain.retrofit import FrozenPrefix, ask, branches_of, memory_parameters, read_pages
 from retain.tasks import Continued, exam
 from retain.training.lessons import Place
@@ -43,6 +43,8 @@ EXAMS: dict[str, dict[str, int]] = {
         "hash-hop-2-thought": 24,
         "hash-hop-1-16": 24,
     },
+    "tracing": {"tracing-1": 24, "tracing-2": 24},
+    "code": {"text-code": 24},
 }
 """Pages of each exam that a recipe is followed by."""
 POINTS = (1, 5, 10, 15, 20, 25, 35, 50, 75, 100, 150, 200, 300, 400)
@@ -119,23 +121,23 @@ def _about(trainer: RetrofitTrainer, run: RetrofitRun) -> dict[str, Any]:
 
 
 def _examined(trainer: RetrofitTrainer, run: RetrofitRun, name: str, count: int, context: int | None, kept: dict[bytes, Tensor]) -> dict[str, Any]:
-    begun = time.perf_counter()
-    prefix = FrozenPrefix(trainer.model, kept)
-    codec = run.restraint.codec
-    found = page_recall(
-        trainer.model,
-        exam(name, codec),
-        range(count),
-        start=trainer.start,
-        codec=codec,
-        by=_by(name),
-        batch=BATCH,
-        full_context=context,
-        prefix=prefix,
-        title=name,
-    )
+    begun, codec = time.perf_counter(), run.restraint.codec
+    pages = exam(name, codec)
+    how: dict[str, Any] = {
+        "start": trainer.start,
+        "batch": BATCH,
+        "full_context": context,
+        "prefix": FrozenPrefix(trainer.model, kept),
+        "title": name,
+    }
+    if isinstance(pages, Continued):
+        found: PageRecall | AfterCut = after_cut(trainer.model, pages, range(count), **how)
+        rows = _costs(found)
+    else:
+        found = page_recall(trainer.model, pages, range(count), codec=codec, by=_by(name), **how)
+        rows = _rows(found)
     CONSOLE.print(found.markdown() + "\n", markup=False)
-    return {"pages": count, "seconds": round(time.perf_counter() - begun, 1), "rows": _rows(found)}
+    return {"pages": count, "seconds": round(time.perf_counter() - begun, 1), "rows": rows}
 
 
 def _by(name: str) -> str | None:
@@ -149,6 +151,12 @@ def _rows(found: PageRecall) -> list[dict[str, Any]]:
     return [
         {"group": row.group, "reading": row.reading, **{kind: [getattr(row, kind).right, getattr(row, kind).asked] for kind in kinds}} for row in rows
     ]
+
+
+def _costs(found: AfterCut) -> list[dict[str, Any]]:
+    """Of each reading, nats a token, and how many fewer than writes off, with their standard errors over texts."""
+    means = {reading: (found.mean(reading), found.saved(reading, OFF)) for reading in READINGS}
+    return [{"reading": name, "nats": mean[:2], "saved": saved[:2], "texts": mean.texts} for name, (mean, saved) in means.items()]
 
 
 def _preserved(trainer: RetrofitTrainer, run: RetrofitRun) -> dict[str, Any]:

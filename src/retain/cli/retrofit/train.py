@@ -14,6 +14,7 @@ from retain.retrofit import memory_parameters
 from retain.training import CheckpointError
 from retain.training.recipes import changed
 from retain.training.retrofit import RetrofitTrainer, config_of, plan_for, tokenizer_of
+from retain.training.retrofit.recipes import RECIPES
 from retain.training.retrofit.recipes import recipe as run_of
 from retain.training.retrofit.sizes import A100, H100, TWO_CORES
 
@@ -23,7 +24,7 @@ GPUS = {"H100": H100, "A100": A100, "CPU": TWO_CORES}
 
 
 def train(
-    recipe: Annotated[str, typer.Argument(help="words, recall, hashes or curriculum; or a Python file with `def run(base) -> RetrofitRun`.")],
+    recipe: Annotated[str, typer.Argument(help=f"{', '.join(RECIPES)}; or a Python file with `def run(base) -> RetrofitRun`.")],
     base: Annotated[str, typer.Option(help="The pretrained model: a folder, or a name on the hub.")],
     out: Annotated[Path | None, typer.Option(help="Folder of the run, needed but for --plan; an interrupted one goes on.")] = None,
     change: Annotated[

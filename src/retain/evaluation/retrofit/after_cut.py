@@ -11,6 +11,7 @@ from typing import Any, ClassVar, NamedTuple
 
 from transformers import PreTrainedModel
 
+from retain.retrofit import FrozenPrefix
 from retain.tasks import AbstractPages
 
 from ..recall import Watch
@@ -176,6 +177,7 @@ def after_cut(
     start: Sequence[int],
     batch: int = 8,
     full_context: int | None = None,
+    prefix: FrozenPrefix | None = None,
     progress: Watch | None = None,
     title: str | None = None,
 ) -> AfterCut:
@@ -191,6 +193,7 @@ def after_cut(
         start: The tokens that are put before each part and each answer.
         batch: Pages that are read side by side, two at least; one more where one would be left over.
         full_context: The most tokens that the base reads in one context, 0 for none; what the model has positions for unless given.
+        prefix: What keeps the work of the frozen layers, if the pages are read by several models of one base.
         progress: Is told how far it is.
         title: Of the table; the name of the pages unless given.
 
@@ -207,7 +210,7 @@ def after_cut(
         >>> result.edges, result.mean().texts
         ((0, 1, 2, 4, 8), 4)
     """
-    found = replies(model, pages, seeds, start=start, batch=batch, full_context=full_context, progress=progress)
+    found = replies(model, pages, seeds, start=start, batch=batch, full_context=full_context, prefix=prefix, progress=progress)
     edges = octaves(max(len(reply.question.answer) for reply in found))
     stretches = [
         Stretch(reading=name, seed=reply.seed, number=reply.number, tokens=len(reply.question.answer), nats=_nats(reply.told[name], edges))

@@ -10,7 +10,7 @@ from typing import Any
 from transformers import AutoTokenizer
 
 from retain.retrofit import MemoryConfig
-from retain.tasks import TRAINED_FORMATS, AbstractPages, Codec, Followed, HashHopPages, Hosted, Pairs, Vocabulary
+from retain.tasks import TRAINED_FORMATS, AbstractPages, Codec, Continued, Followed, HashHopPages, Hosted, Pairs, TracingPages, Vocabulary
 from retain.tasks.pages.exams import english, exam
 
 from ..recipes import made_by
@@ -75,6 +75,32 @@ def hashes(base: str) -> RetrofitRun:
     )
 
 
+def tracing(base: str) -> RetrofitRun:
+    """Programs whose variables are asked for over one hop, with a second memory further down, whose answer refines the later one's queries."""
+    codec = Hosted(AutoTokenizer.from_pretrained(base))
+    pages = TracingPages(hops=1, length=192, asked=4, codec=codec)
+    memory = replace(LATE, memory={**WIDE, "projections": {**WIDE["projections"], "conv": 7}}, layers=(-13, -7), refine=32)
+    return RetrofitRun(
+        model=Fitting(base=base, memory=memory, start="recall", lags=(0.3, 1.0, 1.0, 0.7, 0.5, 0.3), calibrated=16),
+        lessons=(Lesson(tasks=(pages,), steps=150),),
+        restraint=Restraint(text=english(held_out=False), codec=codec),
+        reading=PageReading(rows=16, pool=480, precision="bf16"),
+    )
+
+
+def code(base: str) -> RetrofitRun:
+    """Real code: how modules go on behind a cut, of which 1,024 tokens were read in two parts."""
+    codec = Hosted(AutoTokenizer.from_pretrained(base))
+    texts = exam("text-code", codec, held_out=False)
+    assert isinstance(texts, Continued)
+    return RetrofitRun(
+        model=Fitting(base=base, memory=replace(LATE, memory=WIDE), start="recall", calibrated=16),
+        lessons=(Lesson(tasks=(replace(texts, length=1024, scored=128),), steps=80),),
+        restraint=Restraint(text=english(held_out=False), codec=codec),
+        reading=PageReading(rows=8, pool=160, precision="bf16"),
+    )
+
+
 STAGES: tuple[tuple[str, ...], ...] = (
     ("hash-hop-1",),
     ("hash-hop-2", "hash-hop-2-thought"),
@@ -114,7 +140,14 @@ def known_words(codec: Codec) -> Vocabulary:
     return Vocabulary.of(codec).split()[0]
 
 
-RECIPES: dict[str, Callable[[str], RetrofitRun]] = {"words": words, "recall": recall, "hashes": hashes, "curriculum": curriculum}
+RECIPES: dict[str, Callable[[str], RetrofitRun]] = {
+    "words": words,
+    "recall": recall,
+    "hashes": hashes,
+    "tracing": tracing,
+    "code": code,
+    "curriculum": curriculum,
+}
 """What makes a run for a base model, by name."""
 
 
