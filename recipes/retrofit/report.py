@@ -13,7 +13,8 @@ from typing import Any
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from retain.evaluation.retrofit.readings import READINGS
+from retain.evaluation.retrofit.readings import FOREIGN, MEMORY, OFF, READINGS
+from retain.training.retrofit.recipes import RECIPES
 
 from ..evidence import figure_kept, spread, table_put
 
@@ -25,8 +26,22 @@ def main() -> None:
     found = {folder.name: _results(folder) for folder in sorted(HERE.iterdir()) if folder.is_dir() and any(folder.glob("seed-*.json"))}
     table_put(
         HERE / "README.md",
-        [["trained on", "asked", "questions a seed", *READINGS], *(row for name, seeds in found.items() for row in _rows(name, seeds))],
+        [
+            ["trained on", "asked", "questions a seed", *READINGS],
+            *(row for name, seeds in found.items() if name in RECIPES for row in _rows(name, seeds)),
+        ],
     )
+    for name, exam in (("wordings", "pairs-31"), ("held-out wordings", "formats")):
+        groups = _grouped([seed["exams"][exam] for seed in found.get("recall", []) if exam in seed["exams"]])
+        if groups:
+            table_put(HERE / "README.md", [["line", "questions", *READINGS], *groups], name)
+    costs = [_cost(seed["seed"], row) for seed in found.get("code", []) for row in seed["exams"].get("text-code", {"rows": []})["rows"]]
+    if costs:
+        table_put(HERE / "README.md", [["seed", "reading", "nats a token", "saved of writes off's"], *costs], "code")
+    variants = {name: seeds for name, seeds in found.items() if name not in RECIPES or name == "words"}
+    if len(variants) > 1:
+        heads = ["variant", "layers", "seeds", "updates", "parameters", "held-out answers right", "writes off", "memory of another document"]
+        table_put(HERE / "README.md", [heads, *(_variant(name, seeds) for name, seeds in variants.items())], "variants")
     table_put(
         HERE / "README.md", [["trained on", "updates", "parameters", "memory empty", "memory full"], *map(_kept, found.items())], "preservation"
     )
@@ -40,7 +55,7 @@ def main() -> None:
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     for name, seeds in found.items():
-        for i, seed in enumerate(seeds):
+        for i, seed in enumerate(seeds if name in RECIPES else []):
             points = seed["curve"]
             axes.plot(
                 [p["pages"] for p in points],
@@ -60,7 +75,7 @@ def _results(folder: Path) -> list[dict[str, Any]]:
 
 def _rows(name: str, seeds: list[dict[str, Any]]) -> list[list[str]]:
     rows = []
-    for exam in seeds[0]["exams"]:
+    for exam in [name for name, result in seeds[0]["exams"].items() if "exact" in result["rows"][0]]:
         shares = {
             reading: [s for seed in seeds if exam in seed["exams"] for s in [_share(seed["exams"][exam], reading)] if s is not None]
             for reading in READINGS
@@ -75,6 +90,33 @@ def _rows(name: str, seeds: list[dict[str, Any]]) -> list[list[str]]:
 def _share(exam: dict[str, Any], reading: str) -> float | None:
     right, asked = next(row["exact"] for row in exam["rows"] if row["reading"] == reading)
     return right / asked if asked else None
+
+
+def _grouped(exams: list[dict[str, Any]]) -> list[list[str]]:
+    """Of each group of questions, the answers of all seeds together that are right."""
+    groups: dict[str, dict[str, list[int]]] = {}
+    for row in (row for exam in exams for row in exam["rows"][len(READINGS) :]):
+        counts = groups.setdefault(row["group"], {name: [0, 0] for name in READINGS})[row["reading"]]
+        counts[0] += row["exact"][0]
+        counts[1] += row["exact"][1]
+    return [
+        [f"`{group.strip().replace('|', chr(92) + '|')}`", str(counts[MEMORY][1]), *(f"{a / b:.2f}" if b else "-" for a, b in counts.values())]
+        for group, counts in groups.items()
+    ]
+
+
+def _cost(seed: int, row: dict[str, Any]) -> list[str]:
+    """What the texts behind a cut cost in one reading; the number behind the sign is the standard error over texts."""
+    return [str(seed), row["reading"], *(f"{row[kind][0]:.3f} ± {row[kind][1]:.3f}" if row["texts"] else "-" for kind in ("nats", "saved"))]
+
+
+def _variant(name: str, seeds: list[dict[str, Any]]) -> list[str]:
+    """One line of what is changed about one recipe."""
+    training, exams = seeds[0]["training"], [seed["exams"]["words-31"] for seed in seeds]
+    shares = [[share for exam in exams if (share := _share(exam, reading)) is not None] for reading in (MEMORY, OFF, FOREIGN)]
+    layers = training["layers"]
+    where = ", ".join(map(str, layers)) if len(layers) < 5 else f"all {len(layers)}"
+    return [name, where, str(len(seeds)), str(training["updates"]), f"{training['parameters']:,}", *map(spread, shares)]
 
 
 def _asked(exam: dict[str, Any]) -> int:
