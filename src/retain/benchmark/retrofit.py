@@ -14,6 +14,7 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from retain.retrofit import MemoryCache, MemoryConfig, attach, branches_of, disable_memory
+from retain.retrofit.smollm2 import default_folder
 
 from .apart import apart
 from .plan import Plan
@@ -32,16 +33,9 @@ SLOWER, SLOWEST, MORE_MEMORY = (
 )  # time of the long call, at most; speed of single tokens, at least; resident memory along the stream, at most
 
 
-def model_folder() -> Path:
-    """Where the pretrained model is looked for."""
-    cache = os.environ.get("XDG_CACHE_HOME", "")
-    home = Path(cache) if os.path.isabs(cache) else Path.home() / ".cache"
-    return Path(os.environ.get(PLACE) or home / "retain" / "smollm2-135m-instruct")
-
-
 def measure_retrofit(plan: Plan, watch: Watch) -> dict[str, Any]:
     """SmolLM2-135M with memories in all layers against itself without; a reason in words if it is not there."""
-    folder = model_folder()
+    folder = Path(os.environ.get(PLACE) or default_folder())
     if not (folder / "config.json").is_file():
         return {"skipped": f"There is no SmolLM2-135M in '{folder}'. Cure: `retain retrofit fetch-smollm2`, or name its folder in {PLACE}."}
     return apart(measure_model, str(folder), plan.repeats, plan.warm_ups, plan.quick, watch=watch)
