@@ -47,8 +47,9 @@ def between(call: dict[str, Any], lo: int, hi: int) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("name", PARTS)
-@pytest.mark.parametrize("which", [("x",), ("x", "store"), ("x", "write_mask"), ("x", "store", "write_mask", "emphasis", "mask")])
-@pytest.mark.parametrize("batch", [1, 2])
+@pytest.mark.parametrize(
+    ("which", "batch"), [(("x",), 1), (("x", "store"), 2), (("x", "write_mask"), 1), (("x", "store", "write_mask", "emphasis", "mask"), 2)]
+)
 def test_however_a_stream_is_cut_the_answers_are_those_of_one_plain_call(name: str, which: tuple[str, ...], batch: int) -> None:
     patient, plain = twins(PARTS[name])
     call = {part: value for part, value in given(batch).items() if part in which}

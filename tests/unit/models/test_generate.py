@@ -50,7 +50,7 @@ def tokens(batch: int, time: int, seed: int = 0) -> Tensor:
 
 
 @every_kind
-@pytest.mark.parametrize("length", [1, 4, 11])  # a token, a window, and more than two
+@pytest.mark.parametrize("length", [1, 11])  # a token, and more than two windows
 def test_cached_generation_is_uncached_generation(kind: str, length: int) -> None:
     speaker = model(kind)
     said = [speaker.generate(tokens(2, length), max_new_tokens=7, do_sample=False, use_cache=cached) for cached in (True, False)]
@@ -88,7 +88,7 @@ def test_padding_on_either_side_changes_nothing(kind: str) -> None:
 @every_kind
 def test_beam_search_with_a_cache_is_beam_search_without(kind: str) -> None:
     speaker, x = model(kind), tokens(2, 5)
-    settings: dict[str, Any] = {"max_new_tokens": 6, "num_beams": 3, "do_sample": False, "num_return_sequences": 2}
+    settings: dict[str, Any] = {"max_new_tokens": 4, "num_beams": 3, "do_sample": False, "num_return_sequences": 2}
     assert torch.equal(speaker.generate(x, **settings), speaker.generate(x, use_cache=False, **settings))
 
 
