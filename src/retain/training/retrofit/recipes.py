@@ -95,9 +95,9 @@ def code(base: str) -> RetrofitRun:
     assert isinstance(texts, Continued)
     return RetrofitRun(
         model=Fitting(base=base, memory=replace(LATE, memory=WIDE), start="recall", calibrated=16),
-        lessons=(Lesson(tasks=(replace(texts, length=1024, scored=128),), steps=80),),
+        lessons=(Lesson(tasks=(replace(texts, length=1024, scored=128),), steps=60),),
         restraint=Restraint(text=english(held_out=False), codec=codec),
-        reading=PageReading(rows=8, pool=160, precision="bf16"),
+        reading=PageReading(rows=8, pool=120, precision="bf16"),
     )
 
 
