@@ -32,6 +32,7 @@ logging.disable_progress_bar()
 BATCH = 8
 EXAMS: dict[str, dict[str, int]] = {
     "words": {"words-31": 48},
+    "many": {"words-127": 24, "words-31": 48},
     "recall": {"pairs-31": 48, "pairs-127": 24, "formats": 48, "followed-2k": 16, "followed-16k": 8, "followed-100k": 4},
     "hashes": {
         "hash-hop-1": 48,
@@ -44,7 +45,7 @@ EXAMS: dict[str, dict[str, int]] = {
         "hash-hop-1-16": 24,
     },
     "tracing": {"tracing-1": 24, "tracing-2": 24},
-    "code": {"text-code": 24},
+    "code": {"text-code": 16},
 }
 """Pages of each exam that a recipe is followed by."""
 POINTS = (1, 5, 10, 15, 20, 25, 35, 50, 75, 100, 150, 200, 300, 400)

@@ -71,10 +71,10 @@ def label(value: float) -> str:
     """A number as it stands in a table.
 
     Examples:
-        >>> label(4096), label(0.12345)
-        ('4,096', '0.123')
+        >>> label(4096), label(2051.4), label(0.12345)
+        ('4,096', '2,051', '0.123')
     """
-    return f"{value:,}" if isinstance(value, int) else f"{value:.3g}"
+    return f"{value:,.0f}" if isinstance(value, int) or abs(value) >= 1000 else f"{value:.3g}"
 
 
 def _group(name: str, middle: float | None, members: list[int]) -> Group:

@@ -31,8 +31,8 @@ Builder = Callable[[Codec, bool], AbstractPages]
 def exam(name: str, codec: Codec, *, held_out: bool = True) -> AbstractPages:
     """The pages of a name.
 
-    ``words-31`` (31 pairs in one format), ``pairs-31`` and ``pairs-127`` (that many pairs, in the formats to train on), ``formats`` (31 pairs in other
-    formats), ``followed-2k`` (8 pairs, then so much English in parts of 512 tokens), ``hash-hop-2`` (4 letters; ``-16``: 16 letters; ``-thought``: the
+    ``words-31`` and ``words-127`` (that many pairs in one format), ``pairs-31`` and ``pairs-127`` (in the formats to train on), ``formats`` (31 pairs in
+    other formats), ``followed-2k`` (8 pairs, then so much English in parts of 512 tokens), ``hash-hop-2`` (4 letters; ``-16``: 16 letters; ``-thought``: the
     hashes on the way are asked too; ``hash-hop-bare-2``: so, and a hash is written in one way wherever it stands), ``tracing-2``, ``code``,
     ``needle-2k``, ``text`` and ``text-code`` (how English and code go on after 2,048 tokens). A number behind a hop or a length stands for the others
     that ``EXAMS`` holds. A fifth of the words and a tenth of the works are held out; what is made of random letters alone is told apart by its seeds.
@@ -75,8 +75,8 @@ def _pairs(facts: int, formats: tuple[Format, ...] = TRAINED_FORMATS) -> Builder
     return build
 
 
-def _words(codec: Codec, held_out: bool) -> Pairs:
-    return Pairs(facts=31, asked=8, formats=TRAINED_FORMATS[:1], keys=Vocabulary.of(codec).split()[held_out], codec=codec)
+def _words(facts: int) -> Builder:
+    return lambda codec, held_out: Pairs(facts=facts, asked=8, formats=TRAINED_FORMATS[:1], keys=Vocabulary.of(codec).split()[held_out], codec=codec)
 
 
 def _followed(length: int) -> Builder:
@@ -127,7 +127,8 @@ def _modules(held_out: bool) -> Corpus:
 
 EXAMS: Mapping[str, Builder] = MappingProxyType(
     {
-        "words-31": _words,
+        "words-31": _words(31),
+        "words-127": _words(127),
         "pairs-31": _pairs(31),
         "pairs-127": _pairs(127),
         "formats": _pairs(31, HELD_OUT_FORMATS),

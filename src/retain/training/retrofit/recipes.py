@@ -47,6 +47,18 @@ def words(base: str) -> RetrofitRun:
     )
 
 
+def many(base: str) -> RetrofitRun:
+    """Up to 128 pairs in one wording, for which a head needs longer keys."""
+    codec = Hosted(AutoTokenizer.from_pretrained(base))
+    pairs = Pairs(facts=(24, 128), asked=24, formats=TRAINED_FORMATS[:1], keys=known_words(codec), codec=codec)
+    return RetrofitRun(
+        model=Fitting(base=base, memory=replace(LATE, memory=WIDE), start="recall", calibrated=16),
+        lessons=(Lesson(tasks=(pairs,), steps=90),),
+        restraint=Restraint(text=english(held_out=False), codec=codec, divergence=3.0, write_cost=0.3, margin=0.5),
+        reading=PageReading(rows=8, asked=16, pool=180, precision="bf16"),
+    )
+
+
 def recall(base: str) -> RetrofitRun:
     """Up to 128 pairs in a dozen wordings, and pairs with English behind them, which must be neither written nor forgotten for."""
     codec = Hosted(AutoTokenizer.from_pretrained(base))
@@ -95,9 +107,9 @@ def code(base: str) -> RetrofitRun:
     assert isinstance(texts, Continued)
     return RetrofitRun(
         model=Fitting(base=base, memory=replace(LATE, memory=WIDE), start="recall", calibrated=16),
-        lessons=(Lesson(tasks=(replace(texts, length=1024, scored=128),), steps=60),),
+        lessons=(Lesson(tasks=(replace(texts, length=1024, scored=128),), steps=40),),
         restraint=Restraint(text=english(held_out=False), codec=codec),
-        reading=PageReading(rows=8, pool=120, precision="bf16"),
+        reading=PageReading(rows=8, pool=80, precision="bf16"),
     )
 
 
@@ -142,6 +154,7 @@ def known_words(codec: Codec) -> Vocabulary:
 
 RECIPES: dict[str, Callable[[str], RetrofitRun]] = {
     "words": words,
+    "many": many,
     "recall": recall,
     "hashes": hashes,
     "tracing": tracing,

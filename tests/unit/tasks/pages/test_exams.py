@@ -95,5 +95,5 @@ def test_names_say_what_they_stand_for() -> None:
 
 
 def test_a_name_that_is_not_there_is_refused_with_those_that_are() -> None:
-    with pytest.raises(ValueError, match="no pages called 'quark'; there are words-31, pairs-31, pairs-127, formats"):
+    with pytest.raises(ValueError, match="no pages called 'quark'; there are words-31, words-127, pairs-31, pairs-127, formats"):
         exam("quark", CODEC)
