@@ -33,6 +33,7 @@ BATCH = 8
 EXAMS: dict[str, dict[str, int]] = {
     "words": {"words-31": 48},
     "many": {"words-127": 24, "words-31": 48},
+    "lasting": {"words-followed-2k": 16, "words-followed-16k": 8, "words-followed-100k": 4, "words-31": 24},
     "recall": {"pairs-31": 48, "pairs-127": 24, "formats": 48, "followed-2k": 16, "followed-16k": 8, "followed-100k": 4},
     "hashes": {
         "hash-hop-1": 48,
@@ -77,6 +78,8 @@ def main(
                 if only is None or name in only.split(","):
                     results["exams"][name] = _examined(trainer, run, name, count, context=None if i == 0 else 0, kept=kept)
                     keep(path, results, begun)
+            if work is not None:
+                save_file({name.hex(): stream for name, stream in kept.items()}, prefixes)
             results["preservation"] = _preserved(trainer, run)
             keep(path, results, begun)
 

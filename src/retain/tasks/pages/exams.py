@@ -32,7 +32,7 @@ def exam(name: str, codec: Codec, *, held_out: bool = True) -> AbstractPages:
     """The pages of a name.
 
     ``words-31`` and ``words-127`` (that many pairs in one format), ``pairs-31`` and ``pairs-127`` (in the formats to train on), ``formats`` (31 pairs in
-    other formats), ``followed-2k`` (8 pairs, then so much English in parts of 512 tokens), ``hash-hop-2`` (4 letters; ``-16``: 16 letters; ``-thought``: the
+    other formats), ``followed-2k`` and ``words-followed-2k`` (8 pairs, then so much English in parts of 512 tokens), ``hash-hop-2`` (4 letters; ``-16``: 16 letters; ``-thought``: the
     hashes on the way are asked too; ``hash-hop-bare-2``: so, and a hash is written in one way wherever it stands), ``tracing-2``, ``code``,
     ``needle-2k``, ``text`` and ``text-code`` (how English and code go on after 2,048 tokens). A number behind a hop or a length stands for the others
     that ``EXAMS`` holds. A fifth of the words and a tenth of the works are held out; what is made of random letters alone is told apart by its seeds.
@@ -79,9 +79,9 @@ def _words(facts: int) -> Builder:
     return lambda codec, held_out: Pairs(facts=facts, asked=8, formats=TRAINED_FORMATS[:1], keys=Vocabulary.of(codec).split()[held_out], codec=codec)
 
 
-def _followed(length: int) -> Builder:
+def _followed(pairs: Builder, length: int) -> Builder:
     def build(codec: Codec, held_out: bool) -> Followed:
-        return Followed(pages=_pairs(8)(codec, held_out), haystack=english(held_out), length=length, part=PART, codec=codec)
+        return Followed(pages=pairs(codec, held_out), haystack=english(held_out), length=length, part=PART, codec=codec)
 
     return build
 
@@ -132,7 +132,8 @@ EXAMS: Mapping[str, Builder] = MappingProxyType(
         "pairs-31": _pairs(31),
         "pairs-127": _pairs(127),
         "formats": _pairs(31, HELD_OUT_FORMATS),
-        **{f"followed-{name}": _followed(length) for name, length in LENGTHS.items()},
+        **{f"followed-{name}": _followed(_pairs(8), length) for name, length in LENGTHS.items()},
+        **{f"words-followed-{name}": _followed(_words(8), length) for name, length in LENGTHS.items()},
         **{
             f"hash-hop-{hops}{more}{thought}": _hash_hop(hops, letters, bool(thought))
             for letters, more in ((4, ""), (16, "-16"))

@@ -59,6 +59,19 @@ def many(base: str) -> RetrofitRun:
     )
 
 
+def lasting(base: str) -> RetrofitRun:
+    """A few pairs in one wording, and much English behind them in parts of its own, of which nearly nothing may be written."""
+    codec = Hosted(AutoTokenizer.from_pretrained(base))
+    pairs = Pairs(facts=(8, 16), asked=8, formats=TRAINED_FORMATS[:1], keys=known_words(codec), codec=codec)
+    followed = Followed(pages=pairs, haystack=english(held_out=False), length=(256, 1024), part=256, codec=codec)
+    return RetrofitRun(
+        model=Fitting(base=base, memory=replace(LATE, memory=WIDE), start="recall", calibrated=16),
+        lessons=(Lesson(tasks=(pairs,), steps=30, write_cost=0.1), Lesson(tasks=(followed,), steps=90)),
+        restraint=Restraint(text=english(held_out=False), codec=codec, divergence=3.0, write_cost=3.0, margin=0.5),
+        reading=PageReading(rows=8, pool=128, precision="bf16"),
+    )
+
+
 def recall(base: str) -> RetrofitRun:
     """Up to 128 pairs in a dozen wordings, and pairs with English behind them, which must be neither written nor forgotten for."""
     codec = Hosted(AutoTokenizer.from_pretrained(base))
@@ -155,6 +168,7 @@ def known_words(codec: Codec) -> Vocabulary:
 RECIPES: dict[str, Callable[[str], RetrofitRun]] = {
     "words": words,
     "many": many,
+    "lasting": lasting,
     "recall": recall,
     "hashes": hashes,
     "tracing": tracing,
