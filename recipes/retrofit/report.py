@@ -38,12 +38,17 @@ def main() -> None:
     costs = [_cost(seed["seed"], row) for seed in found.get("code", []) for row in seed["exams"].get("text-code", {"rows": []})["rows"]]
     if costs:
         table_put(HERE / "README.md", [["seed", "reading", "nats a token", "saved of writes off's"], *costs], "code")
-    variants = {name: seeds for name, seeds in found.items() if name not in RECIPES or name == "words"}
-    if len(variants) > 1:
+    variants = {name: seeds for name, seeds in found.items() if name not in RECIPES}
+    if variants:
         heads = ["variant", "layers", "seeds", "updates", "parameters", "held-out answers right", "writes off", "memory of another document"]
         table_put(HERE / "README.md", [heads, *(_variant(name, seeds) for name, seeds in variants.items())], "variants")
     table_put(
-        HERE / "README.md", [["trained on", "updates", "parameters", "memory empty", "memory full"], *map(_kept, found.items())], "preservation"
+        HERE / "README.md",
+        [
+            ["trained on", "updates", "parameters", "memory empty", "memory full"],
+            *(_kept(name, seeds) for name, seeds in found.items() if name in RECIPES),
+        ],
+        "preservation",
     )
     places = json.loads((HERE / "places.json").read_text())["rows"]
     kernels, layers = list(dict.fromkeys(row["lags"] for row in places)), list(dict.fromkeys(row["layer"] for row in places))
@@ -123,8 +128,7 @@ def _asked(exam: dict[str, Any]) -> int:
     return max(row["exact"][1] for row in exam["rows"])
 
 
-def _kept(item: tuple[str, list[dict[str, Any]]]) -> list[str]:
-    name, seeds = item
+def _kept(name: str, seeds: list[dict[str, Any]]) -> list[str]:
     ratios = {which: [_ratio(seed["preservation"], which) for seed in seeds] for which in ("empty memory", "full memory")}
     training = seeds[0]["training"]
     return [
