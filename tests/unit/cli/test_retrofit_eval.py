@@ -62,7 +62,7 @@ def test_pages_and_text_are_told_beside_their_controls(base: Path, memories: Pat
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--pages", "quark"], "no pages called 'quark'; there are words-31, pairs-31"),
+        (["--pages", "quark"], "no pages called 'quark'; there are words-31, words-127"),
         (["--pages", "pairs-31"], "no word that is one token"),
         (["--pages", "hash-hop-1", "--count", "1"], "two pages at least"),
         (["--pages", "hash-hop-1", "--by", "quark", "--count", "2"], "have no fact 'quark'"),
