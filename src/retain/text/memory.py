@@ -133,7 +133,7 @@ class TextMemory:
         )
         with self._open() as opened:
             ((record, step),) = opened.append([observed])
-            activated = [self._text_of(number, recalled=False) for number in step.activated]
+            activated = [text for text, _ in opened.records.texts(step.activated)]
         return ObserveResult(id=record.id, surprise=step.surprise, weight_delta=step.weight_delta, patterns_activated=activated)
 
     def infer(self, text: str, *, top: int = 5, temperature: float | None = None) -> InferResult:
@@ -161,7 +161,7 @@ class TextMemory:
                 return InferResult(response=response, confidence=0.0, attention_weights=[], patterns=[], ids=[])
             best = learner.scores(response).topk(min(top, len(learner.patterns)))
             ids = [learner.patterns.ids[i] for i in best.indices.tolist()]
-            patterns = [self._text_of(number, recalled=True) for number in ids]
+            patterns = [text if associate is None else associate for text, associate in opened.records.texts(ids)]
             confidence = learner.calibration.confidence(float(best.values[0]))
         weights = torch.softmax(best.values / temperature, dim=0).tolist()
         return InferResult(response=response, confidence=confidence, attention_weights=weights, patterns=patterns, ids=ids)
@@ -347,12 +347,6 @@ class TextMemory:
         texts = [checked_text(text)] if associate is None else [checked_text(text), checked_text(associate, "associate")]
         key, *others = embedded(self.embedder, texts)
         return key, others[0] if others else key
-
-    def _text_of(self, number: int, recalled: bool) -> str:
-        record = self._opened.records.of(number)
-        assert record is not None
-        seen = record.observed
-        return seen.associate if recalled and seen.associate is not None else seen.text
 
     def _change(self, change: Callable[[Opened], object]) -> None:
         with self._open() as opened:

@@ -44,6 +44,9 @@ class Observed:
     learning_rate: float
 
 
+_OBSERVED = tuple(field.name for field in fields(Observed))
+
+
 @dataclass(frozen=True, kw_only=True)
 class Record:
     """One line of the log.
@@ -60,14 +63,14 @@ class Record:
 
     @property
     def row(self) -> tuple[object, ...]:
-        plain = (self.id, *(getattr(self.observed, field.name) for field in fields(Observed)), self.surprise)
+        plain = (self.id, *(getattr(self.observed, name) for name in _OBSERVED), self.surprise)
         return (*plain, hashlib.blake2b(repr(plain).encode(), digest_size=8).digest())
 
     @staticmethod
     def of(row: tuple[object, ...], path: Path) -> Record:
         """The record in a row, if the row is as it was written."""
         number, *observed, surprise, _ = row
-        record = Record(id=number, observed=Observed(**dict(zip((f.name for f in fields(Observed)), observed, strict=True))), surprise=surprise)  # pyright: ignore[reportArgumentType]
+        record = Record(id=number, observed=Observed(**dict(zip(_OBSERVED, observed, strict=True))), surprise=surprise)  # pyright: ignore[reportArgumentType]
         if record.row != row:
             raise DamagedMemory(f"{path} has changed since it was written: the checksum of its record {number} does not agree.")
         return record
@@ -154,9 +157,12 @@ class Records:
             row = self._db.execute("SELECT * FROM records WHERE id = ?", (number,)).fetchone()
             return None if row is None else Record.of(row, self.path)
 
-    def count(self) -> int:
+    def texts(self, numbers: list[int]) -> list[tuple[str, str | None]]:
+        """The texts with these numbers, in the order of these, and their associates."""
         with self._told():
-            return self._db.execute("SELECT count(*) FROM records").fetchone()[0]
+            found = self._db.execute(f"SELECT id, text, associate FROM records WHERE id IN ({', '.join('?' * len(numbers))})", numbers)
+            by_number = {number: (text, associate) for number, text, associate in found}
+            return [by_number[number] for number in numbers]
 
     def remove(self, number: int | None = None) -> None:
         """Take one line out, or all; what it took is overwritten."""
