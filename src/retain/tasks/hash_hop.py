@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass, field
-from itertools import accumulate, pairwise
+from itertools import accumulate
 from typing import Literal
 
 import torch
@@ -74,16 +74,11 @@ class Chains:
 
     def lines(self, chain: Chain) -> list[list[int]]:
         """The lines of a chain; in Magic's wording quotes mark its last hash."""
-        if self.wording == "bare":
-            return [self.codec.encode(f" {left} = {right}\n") for left, right in pairwise(chain)]
-        ends = [*chain[1:-1], f"'{chain[-1]}'"]
-        return [self.codec.encode(f"{left} = {right}\n") for left, right in zip(chain, ends, strict=False)]
+        return [self.codec.encode("".join(self._line(chain, hop))) for hop in range(self.hops)]
 
     def answer(self, chain: Chain) -> int:
         """How many tokens stand in the last line of a chain before its last hash."""
-        if self.wording == "bare":
-            return len(ask(self.codec, f" {chain[-2]} =", f" {chain[-1]}\n")[0])
-        return len(ask(self.codec, f"{chain[-2]} = '", f"{chain[-1]}'\n")[0])
+        return len(ask(self.codec, *self._line(chain, self.hops - 1))[0])
 
     def ask(self, chain: Chain, *, first: bool = True) -> tuple[list[int], list[int]]:
         """The question for the end of a chain, and the answer. The first question has the head of the completion before it."""
@@ -91,6 +86,13 @@ class Chains:
             return ask(self.codec, f" {chain[0]} =", "".join(f" = {hash_}" for hash_ in chain[1:]).removeprefix(" ="))
         before = f"COMPLETION:\nHops={self.hops}\n\nCoT={self.thought}\n\n" if first else "'\n"
         return ask(self.codec, f"{before}{chain[0]} = '", " = ".join(chain[1:]) if self.thought else chain[-1])
+
+    def _line(self, chain: Chain, hop: int) -> tuple[str, str]:
+        """A line of a chain: what stands before its right hash, and the rest."""
+        left, right = chain[hop : hop + 2]
+        if self.wording == "bare":
+            return f" {left} =", f" {right}\n"
+        return (f"{left} = '", f"{right}'\n") if hop == self.hops - 1 else (f"{left} = ", f"{right}\n")
 
     def check_enough(self, hashes: int) -> None:
         """Refuse letters of which there are too few for so many different hashes."""

@@ -119,3 +119,7 @@ class Scope:
     def folder(self) -> str:
         """The name of its folder; empty for the memory that is nobody's."""
         return ",".join(f"{name}={quote(value, safe='')}" for name, value in asdict(self).items() if value)
+
+
+NOBODYS = Scope()
+"""That of the memory which belongs to nobody."""

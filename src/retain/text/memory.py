@@ -19,7 +19,7 @@ from retain.storage import write_whole
 
 from . import interchange, snapshots
 from .acceptable import checked_metadata, checked_text
-from .config import MemoryConfig, Scope, checked_positive
+from .config import NOBODYS, MemoryConfig, Scope, checked_positive
 from .embedders import Embedder, MiniLM, embedded
 from .errors import DamagedMemory, StorageFailed
 from .learner import Learner
@@ -60,7 +60,7 @@ class TextMemory:
         config: MemoryConfig | None = None,
         *,
         embedder: Embedder | None = None,
-        scope: Scope = Scope(),  # noqa: B008  a frozen value
+        scope: Scope = NOBODYS,
         timeout: float = 10.0,
     ) -> TextMemory:
         """Open the memory in a folder, and make it if there is none.
@@ -90,7 +90,7 @@ class TextMemory:
             raise _with_cure(error, folder) from None
 
     @classmethod
-    def recover(cls, path: str | os.PathLike[str], snapshot: str, *, scope: Scope = Scope()) -> None:  # noqa: B008  a frozen value
+    def recover(cls, path: str | os.PathLike[str], snapshot: str, *, scope: Scope = NOBODYS) -> None:
         """Put a snapshot in the place of a damaged memory, which nobody may have open. What is damaged stays beside it, renamed to ``.damaged``.
 
         Raises:

