@@ -227,12 +227,15 @@ class GateMap(nn.Module):
         return gates, sums
 
     def cost(self, x: Tensor, margin: float = 0.0) -> Tensor:
-        """The openness $c(z + \\text{margin})$ of the learning and forgetting gates, each between 0 and 1 on average, added up [batch, time]."""
+        """The openness $c(z + \\text{margin})$ of the learning and forgetting gates, each between 0 and 1 on average, added up [batch, time].
+
+        Its gradient goes on where the hard curve has reached 1: a gate that stands wide open on what it should leave out is told so all the same.
+        """
         z = self._logits(x) + margin
         parts = dict(zip(self.widths, z.split([self.heads * w for w in self.widths.values()], dim=-1), strict=True))
         lr, retain = parts["lr"], parts["retain"]
-        cost = self._curve(lr).mean(-1)
-        return cost + self._curve(retain).mean(-1) if retain.shape[-1] else cost
+        cost = self._openness(lr).mean(-1)
+        return cost + self._openness(retain).mean(-1) if retain.shape[-1] else cost
 
     def _logits(self, x: Tensor) -> Tensor:
         exact = torch.promote_types(x.dtype, torch.float32)
@@ -247,6 +250,12 @@ class GateMap(nn.Module):
 
     def _curve(self, z: Tensor) -> Tensor:
         return torch.sigmoid(z) if self.gates.curve == "sigmoid" else F.hardsigmoid(z)
+
+    def _openness(self, z: Tensor) -> Tensor:
+        if self.gates.curve == "sigmoid":
+            return torch.sigmoid(z)
+        onward = F.relu(z / 6 + 0.5)
+        return onward - (onward.detach() - 1).relu()
 
     def _mean(self, z: Tensor, sums: Tensor | None, clock: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """At each token the mean over the tokens of its step so far; at the step's last token, over the step."""

@@ -99,6 +99,9 @@ def test_the_cost_of_writing_lies_between_nothing_and_two_and_can_be_lowered(cur
         with torch.no_grad():
             memory.gates.bias.fill_(sign)
         assert float(memory.write_cost(x).detach()) == pytest.approx(cost, abs=1e-6)
+    if curve == "hard":  # wide open, they are told so all the same
+        (slope,) = torch.autograd.grad(memory.write_cost(x), memory.gates.bias)
+        assert slope[[0, 2]].tolist() == pytest.approx([1 / 6, 1 / 6])
     with torch.no_grad():
         memory.gates.bias.zero_()
     (slope,) = torch.autograd.grad(memory.write_cost(x), memory.gates.bias)

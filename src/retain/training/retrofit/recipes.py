@@ -66,7 +66,7 @@ def lasting(base: str) -> RetrofitRun:
     followed = Followed(pages=pairs, haystack=english(held_out=False), length=(256, 1024), part=256, codec=codec)
     return RetrofitRun(
         model=Fitting(base=base, memory=replace(LATE, memory=WIDE), start="recall", calibrated=16),
-        lessons=(Lesson(tasks=(pairs,), steps=30, write_cost=0.1), Lesson(tasks=(followed,), steps=90)),
+        lessons=(Lesson(tasks=(pairs,), steps=30, write_cost=0.1), Lesson(tasks=(followed,), steps=120)),
         restraint=Restraint(text=english(held_out=False), codec=codec, divergence=3.0, write_cost=3.0, margin=0.5),
         reading=PageReading(rows=8, pool=128, precision="bf16"),
     )
@@ -76,11 +76,11 @@ def recall(base: str) -> RetrofitRun:
     """Up to 128 pairs in a dozen wordings, and pairs with English behind them, which must be neither written nor forgotten for."""
     codec = Hosted(AutoTokenizer.from_pretrained(base))
     few, many = (Pairs(facts=facts, asked=facts[0], keys=known_words(codec), codec=codec) for facts in ((8, 16), (24, 128)))
-    followed = Followed(pages=few, haystack=english(held_out=False), length=(32, 384), codec=codec)
+    followed = Followed(pages=few, haystack=english(held_out=False), length=(256, 1024), part=256, codec=codec)
     return RetrofitRun(
         model=Fitting(base=base, memory=replace(LATE, memory=WIDE), start="recall", calibrated=16),
-        lessons=(Lesson(tasks=(many,), steps=60, write_cost=0.3), Lesson(tasks=(many, followed), steps=140)),
-        restraint=Restraint(text=english(held_out=False), codec=codec, divergence=3.0, write_cost=0.3, margin=0.5),
+        lessons=(Lesson(tasks=(many,), steps=60, write_cost=0.1), Lesson(tasks=(many, followed), steps=140)),
+        restraint=Restraint(text=english(held_out=False), codec=codec, divergence=3.0, write_cost=3.0, margin=0.5),
         reading=PageReading(rows=8, asked=16, pool=480, precision="bf16"),
     )
 
