@@ -197,7 +197,7 @@ class _Work:
     ) -> tuple[Tensor, Tensor, Params, list[Params]]:
         """What ``_passage`` does, if each tile is one step."""
         first, there = tiles.start, min(tokens.time, cells - tiles.start * self.layout.tile)
-        moved = [moves_anchor(self.rule, self.state, self.layout, tile) for tile in tiles]
+        moved = moves_anchor(self.rule, self.state, self.layout, tiles)
         cut = cut_rows if self.backprop == "segment" else None
         y, losses, states, factors = step_by_step(self.rule, states, tokens, there, moved.__getitem__, cut)
         if first + len(tiles) == self.layout.tiles:
@@ -208,7 +208,7 @@ class _Work:
         self, tile: int, anchor: Params, states: list[Params], gate: Tensor | None, q: Tensor, y: Tensor, last: Tensor
     ) -> tuple[Params, list[Params], Tensor]:
         """What a boundary at the end of a tile does: the anchor, the states, and the outputs, token ``last`` [batch] of which reads what came of it."""
-        rule, moved = self.rule, moves_anchor(self.rule, self.state, self.layout, tile)
+        rule, (moved,) = self.rule, moves_anchor(self.rule, self.state, self.layout, range(tile, tile + 1))
         if not bool(moved.any()):
             return anchor, states, y
         if rule.anchor.transition == "gated":

@@ -64,35 +64,37 @@ class Materialised(AbstractEngine):
             assert tokens.q is not None
             states, beside = states[:count], states[count:]
             reads, losses = _Reads(rule, heads_first(tokens.q if together is None else together), together is not None), []
-            for i, tile in enumerate(tiles):
-                here = tokens.map(lambda x, a=i * size, b=(i + 1) * size: x[:, a:b])
-                filled = fill_step(here, every)
-                steps, active = steps_of(rule, filled)
-                steps = steps if isinstance(rule.learner, AbstractLinearLearner) else replace(steps, lr=mean_rates(rule, filled))
-                active = active.bool() & _complete(layout, tile * size, every, active.shape[1]).repeat_interleave(heads, dim=0).to(active.device)
+            filled = fill_step(tokens, every)
+            steps, active = steps_of(rule, filled)
+            steps = steps if isinstance(rule.learner, AbstractLinearLearner) else replace(steps, lr=mean_rates(rule, filled))
+            active = active.bool() & _complete(layout, tiles.start * size, every, active.shape[1]).repeat_interleave(heads, dim=0).to(active.device)
+            happens, moves = active.any(0).tolist(), moves_anchor(rule, state, layout, tiles)
+            pairs, cells = filled.k.shape[3], every * filled.k.shape[3]
+            of_cells = (cells_first(filled.k), cells_first(filled.targets), shares_of(filled, rule.learner.rates).squeeze(1), _seen(filled))
+            by_tile = (map(torch.Tensor.contiguous, x.split(size * pairs, dim=1)) for x in of_cells)
+            for i, (k, v, shares, seen) in enumerate(zip(*by_tile, strict=True)):
+                first = i * size // every
                 exposed = rule.retention.expose(anchor, lead=1)
-                point = rule.gradient_point(exposed, _at(steps, 0), beside[0] if beside else None)
-                cells = every * here.k.shape[3]
-                k, v, shares = cells_first(here.k), cells_first(here.targets), shares_of(here, rule.learner.rates)
+                point = rule.gradient_point(exposed, _at(steps, first), beside[0] if beside else None)
                 if rule.structure.factored:
                     factors, loss = capture(rule, point, k, v)
                     updates = _updates(factors, shares, cells)
                 else:
-                    updates, loss = _whole_updates(rule, point, (k, v, shares.squeeze(1), _seen(here)), cells)
+                    updates, loss = _whole_updates(rule, point, (k, v, shares, seen), cells)
                 if beside:
-                    loss = rule.loss(rule.structure.read(Plain(rule.retention.gradient_point(exposed, _at(steps, 0)), _seen(here)), k), v)
-                for j, (update, any_row) in enumerate(zip(updates, active.any(0).tolist(), strict=True)):
+                    loss = rule.loss(rule.structure.read(Plain(rule.retention.gradient_point(exposed, _at(steps, first)), seen), k), v)
+                for j, update in enumerate(updates):
                     reads.until(i * size + (j + 1) * every - (rule.reads == "after"), states[0], anchor)
-                    at = _at(steps, j)
+                    at = _at(steps, first + j)
                     if rule.learner.curved:
                         of_step = slice(j * cells, (j + 1) * cells)
-                        at = replace(at, curvature=curvature_of(rule, k[:, of_step], shares[:, 0, of_step]))
-                    states = _step(rule, states, update, at, active[:, j]) if any_row else states
-                losses.append(per_token(loss, here.k.shape[3]))
-                moved = moves_anchor(rule, state, layout, tile)
+                        at = replace(at, curvature=curvature_of(rule, k[:, of_step], shares[:, of_step]))
+                    states = _step(rule, states, update, at, active[:, first + j]) if happens[first + j] else states
+                losses.append(per_token(loss, pairs))
+                moved = moves[i]
                 if bool(moved.any()):
                     if rule.anchor.transition == "gated":
-                        gate = None if here.transition is None else here.transition[:, -1].flatten()
+                        gate = None if tokens.transition is None else tokens.transition[:, (i + 1) * size - 1].flatten()
                         states = [pick_rows(moved, [part_way(anchor, states[0], gate)], states[:1])[0], *states[1:]]
                     if self.backprop == "segment":
                         reads.until((i + 1) * size, states[0], pick_rows(moved, [states[0]], [anchor])[0])
@@ -184,10 +186,10 @@ def _whole_updates(rule: MemoryRule, point: Params, cells: tuple[Tensor, ...], e
 
 
 def _updates(factors: Factors, shares: Tensor, cells: int) -> list[Params]:
-    """The weighted sum of the gradients of each step: a list over steps of weights [N, ...]."""
+    """The weighted sum of the gradients of each step, for shares [N, cells]: a list over steps of weights [N, ...]."""
     written: dict[str, tuple[Tensor, ...]] = {}
     for name, parts in factors.items():
-        weighted = parts[-1] * shares.transpose(1, 2)
+        weighted = parts[-1] * shares.unsqueeze(-1)
         missing = -weighted.shape[1] % cells
         blocks = [(F.pad(x, (0, 0, 0, missing)) if missing else x).unflatten(1, (-1, cells)) for x in (*parts[:-1], weighted)]
         total = blocks[0].sum(2) if len(parts) == 1 else blocks[0].transpose(2, 3) @ blocks[1]

@@ -82,11 +82,11 @@ def tile_of(rule: MemoryRule, wanted: int) -> int:
     return max((t for t in range(every, min(whole, largest) + 1, every) if whole % t == 0), default=whole)
 
 
-def moves_anchor(rule: MemoryRule, state: MemoryState, layout: Layout, tile: int) -> Tensor:
-    """The rows [batch] for which a boundary lies at the end of this tile of a layout that begins with what the state has not folded."""
-    stop, every = (tile + 1) * layout.tile, rule.update_every
+def moves_anchor(rule: MemoryRule, state: MemoryState, layout: Layout, tiles: range) -> Tensor:
+    """For which rows a boundary lies at the end of each of these tiles [tiles, batch], in a layout that begins with what the state has not folded."""
+    stop, every = torch.arange(tiles.start + 1, tiles.stop + 1)[:, None] * layout.tile, rule.update_every
     if every is None:
-        return torch.zeros_like(layout.end, dtype=torch.bool)
+        return torch.zeros_like(stop + layout.end, dtype=torch.bool)
     clock = state.folded + stop - layout.offset
     return (stop > layout.offset) & (stop <= layout.end) & (clock % every == 0)
 

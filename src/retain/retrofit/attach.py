@@ -250,7 +250,7 @@ def memory_config(model: nn.Module) -> MemoryConfig:
 def settle(model: nn.Module, cache: MemoryCache) -> MemoryCache:
     """The cache with memories that have learnt all they read, the tokens of unfinished steps included; see ``NeuralMemory.settle``.
 
-    To be called before the attention cache is cut off, ``settle(model, cache).memories_only()``: a memory that steps every 64 tokens else knows of the last 63
+    To be called before the attention cache is cut off, ``settle(model, cache).memories_only()``: a memory that steps every 128 tokens else knows of the last 127
     only when the step is complete.
 
     Raises:

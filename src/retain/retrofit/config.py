@@ -10,14 +10,14 @@ from typing import Any, Literal
 from .writes import AbstractWrites, AllTokens, writes_from, writes_to
 
 PLAIN: Mapping[str, Any] = {
-    "rule": {"update_every": 64, "step_every": 64},
+    "rule": {"update_every": 128, "step_every": 128},
     "change": {"structure": {"name": "NormResidual", "inner": {"name": "MLP", "expansion": 2, "activation": "silu"}}},
     "heads": 2,
     "head_dim": 64,
     "projections": {"conv": 1},
     "output": {"norm": None, "gate": None},
 }
-"""A memory that is cheap enough to stand beside every layer: Titans' of two layers, with a step for each 64 tokens, which wait as they come. The stream that it
+"""A memory that is cheap enough to stand beside every layer: Titans' of two layers, with a step for each 128 tokens, which wait as they come. The stream that it
 reads has been mixed by attention and normalised, and its answer is normalised by its structure and gated by the branch, so that a convolution, a norm and a gate
 of its own are left out."""
 

@@ -12,7 +12,7 @@ from retain.benchmark.timing import Times
 
 
 def test_a_model_is_measured_and_its_stream_leaves_a_state_of_one_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, size in (("CALL", 1024), ("READ", 64), ("SPAN", 4), ("PIECE", 512)):
+    for name, size in (("CALL", 1024), ("READ", 64), ("SPAN", 4), ("PIECE", 1024)):
         monkeypatch.setattr(retrofit, name, size)
     config = LlamaConfig(vocab_size=32, hidden_size=16, intermediate_size=16, num_hidden_layers=2, num_attention_heads=2)
     LlamaForCausalLM(config).save_pretrained(tmp_path)

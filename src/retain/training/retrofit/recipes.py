@@ -120,9 +120,9 @@ def code(base: str) -> RetrofitRun:
     assert isinstance(texts, Continued)
     return RetrofitRun(
         model=Fitting(base=base, memory=replace(LATE, memory=WIDE), start="recall", calibrated=16),
-        lessons=(Lesson(tasks=(replace(texts, length=1024, scored=128),), steps=40),),
+        lessons=(Lesson(tasks=(replace(texts, length=1024),), steps=80),),
         restraint=Restraint(text=english(held_out=False), codec=codec),
-        reading=PageReading(rows=8, pool=80, precision="bf16"),
+        reading=PageReading(rows=4, pool=80, precision="bf16"),
     )
 
 
