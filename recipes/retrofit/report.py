@@ -56,6 +56,7 @@ def main() -> None:
     beginnings = list(dict.fromkeys(row["begins"] for row in places))
     lines = [[begins, lags, *(cells[begins, lags, layer] for layer in layers)] for begins in beginnings for lags in kernels]
     table_put(HERE / "README.md", [["stretches begin with", "kernel", *(f"layer {layer}" for layer in layers)], *lines], "places")
+    lengths = json.loads((HERE / "lengths.json").read_text())["tokens"]
     figure = Figure(figsize=(6.4, 3.6), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
@@ -63,19 +64,28 @@ def main() -> None:
         for i, seed in enumerate(seeds if name in RECIPES else []):
             points = seed["curve"]
             axes.plot(
-                [p["pages"] for p in points],
+                [_tokens(seed["training"]["run"], lengths[name], p["step"]) / 1000 for p in points],
                 [p["exact"] for p in points],
                 color=f"C{list(found).index(name)}",
                 label=name if not i else None,
                 marker=".",
             )
-    axes.set(xlabel="pages read in training", ylabel="held-out answers right", ylim=(0, 1.02))
+    axes.set(xlabel="thousands of tokens trained on", ylabel="held-out answers right", ylim=(0, 1.02))
     axes.legend(frameon=False)
     figure_kept(HERE / "recall.png", figure)
 
 
 def _results(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(path.read_text()) for path in sorted(folder.glob("seed-*.json"))]
+
+
+def _tokens(run: dict[str, Any], lengths: list[float], step: int) -> float:
+    """How many tokens so many updates have read and asked, by the mean lengths of pages in each lesson."""
+    total = 0.0
+    for lesson, length in zip(run["lessons"], lengths, strict=True):
+        total += min(step, lesson["steps"]) * run["reading"]["rows"] * length
+        step = max(0, step - lesson["steps"])
+    return total
 
 
 def _rows(name: str, seeds: list[dict[str, Any]]) -> list[list[str]]:
