@@ -13,16 +13,17 @@ from typing import Any
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from retain.evaluation.retrofit.readings import FOREIGN, MEMORY, OFF, READINGS
+from retain.evaluation.retrofit.readings import CUT, FOREIGN, MEMORY, OFF, READINGS
 from retain.training.retrofit.recipes import RECIPES
 
 from ..evidence import figure_kept, spread, table_put
 
 HERE = Path(__file__).parent
+GUIDE = HERE.parents[1] / "docs" / "retrofit.md"
 
 
 def main() -> None:
-    """Put the tables into README.md, and draw recall against what was trained on."""
+    """Put the tables into README.md and the guide, and draw recall against what was trained on."""
     found = {folder.name: _results(folder) for folder in sorted(HERE.iterdir()) if folder.is_dir() and any(folder.glob("seed-*.json"))}
     table_put(
         HERE / "README.md",
@@ -31,6 +32,8 @@ def main() -> None:
             *(row for name, seeds in found.items() if name in RECIPES for row in _rows(name, seeds)),
         ],
     )
+    told = [_told(name, exam, seeds) for name, seeds in found.items() if name in RECIPES for exam in _exams(seeds)]
+    table_put(GUIDE, [["trained on", "asked", "right by memory", "most by any other: writes off, another page's memory, base"], *told], "evidence")
     for name, exam in (("wordings", "pairs-31"), ("held-out wordings", "formats")):
         groups = _grouped([seed["exams"][exam] for seed in found.get("recall", []) if exam in seed["exams"]])
         if groups:
@@ -90,7 +93,7 @@ def _tokens(run: dict[str, Any], lengths: list[float], step: int) -> float:
 
 def _rows(name: str, seeds: list[dict[str, Any]]) -> list[list[str]]:
     rows = []
-    for exam in [name for name, result in seeds[0]["exams"].items() if "exact" in result["rows"][0]]:
+    for exam in _exams(seeds):
         shares = {
             reading: [s for seed in seeds if exam in seed["exams"] for s in [_share(seed["exams"][exam], reading)] if s is not None]
             for reading in READINGS
@@ -100,6 +103,18 @@ def _rows(name: str, seeds: list[dict[str, Any]]) -> list[list[str]]:
         ]
         rows.append([name, exam, str(_asked(seeds[0]["exams"][exam])), *cells])
     return rows
+
+
+def _told(name: str, exam: str, seeds: list[dict[str, Any]]) -> list[str]:
+    """In short: what the memory knows, and the most that is known without it."""
+    asked = [seed["exams"][exam] for seed in seeds if exam in seed["exams"]]
+    others = [share for each in asked for reading in (CUT, OFF, FOREIGN) if (share := _share(each, reading)) is not None]
+    return [name, exam, spread([share for each in asked if (share := _share(each, MEMORY)) is not None]), f"{max(others):.2f}"]
+
+
+def _exams(seeds: list[dict[str, Any]]) -> list[str]:
+    """Those whose answers are right or wrong."""
+    return [name for name, result in seeds[0]["exams"].items() if "exact" in result["rows"][0]]
 
 
 def _share(exam: dict[str, Any], reading: str) -> float | None:
