@@ -75,15 +75,22 @@ def main(
             if not i and prefixes.exists():
                 kept |= {bytes.fromhex(name): stream for name, stream in load_file(prefixes).items()}
             curve = _fit(trainer, recipe)
-            results: dict[str, Any] = {"seed": seed, "training": _about(trainer, run), "curve": curve, "exams": {}}
+            results = _begun(path, {"seed": seed, "training": _about(trainer, run), "curve": curve})
             for name, count in EXAMS[recipe].items():
-                if only is None or name in only.split(","):
+                if name not in results["exams"] and (only is None or name in only.split(",")):
                     results["exams"][name] = _examined(trainer, run, name, count, context=None if i == 0 else 0, kept=kept)
                     keep(path, results, begun)
             if work is not None:
                 write_whole(prefixes, save({name.hex(): stream for name, stream in kept.items()}))
             results["preservation"] = _preserved(trainer, run)
             keep(path, results, begun)
+
+
+def _begun(path: Path, about: dict[str, Any]) -> dict[str, Any]:
+    """What is about this training, with the exams that it has taken already, if they were cut short."""
+    before = json.loads(path.read_text()) if path.exists() else {}
+    same = "preservation" not in before and all(before.get(name) == value for name, value in about.items())
+    return {**about, "exams": before["exams"] if same else {}}
 
 
 def _prefixes(run: RetrofitRun, trainer: RetrofitTrainer) -> str:
@@ -94,13 +101,14 @@ def _prefixes(run: RetrofitRun, trainer: RetrofitTrainer) -> str:
 
 
 def _fit(trainer: RetrofitTrainer, recipe: str) -> list[dict[str, float]]:
-    """Train, and ask in between; what came of that."""
-    codec, curve = trainer.run.restraint.codec, []
+    """Train, or go on with it, and ask in between; what came of that."""
+    codec, kept = trainer.run.restraint.codec, trainer.folder / "curve.json"
+    curve: list[dict[str, float]] = json.loads(kept.read_text()) if kept.exists() else []
     name = next(iter(EXAMS[recipe]))
     pages = exam(name, codec).batch(range(1 << 20, (1 << 20) + 2 * BATCH))
 
     def tick(place: Place, loss: float, right: float) -> None:
-        if place.step not in POINTS and place.step != trainer.run.steps:
+        if (place.step not in POINTS and place.step != trainer.run.steps) or any(point["step"] == place.step for point in curve):
             return
         with torch.no_grad():
             trainer.model.eval()
@@ -115,6 +123,7 @@ def _fit(trainer: RetrofitTrainer, recipe: str) -> list[dict[str, float]]:
                 "loss": float(asked.loss.mean()),
             }
         )
+        write_whole(kept, json.dumps(curve).encode())
         CONSOLE.print(f"seed {trainer.run.seed}, update {place.step}: loss {loss:.3f}, right {right:.3f}; held out {curve[-1]['exact']:.3f}")
 
     trainer.fit(tick)
