@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from retain.cli.main import app
 from retain.text import HashingEmbedder, Scope, TextMemory
 from retain.text.records import FILE
-from tests.unit.text.memories import CONFIG, EMBEDDER, FACTS, opened, taught
+from tests.unit.text.memories import CONFIG, FACTS, opened, taught
 
 SMALL = ["--embedder", "hashing", "--dim", "16"]
 

@@ -28,6 +28,10 @@ from tests.unit.text.memories import FACTS, opened
 
 SERVE = ["-m", "retain", "memory", "serve", "--embedder", "hashing", "--dim", "16"]
 TOKEN = "a-token-of-a-test"
+HELLO = {
+    **{"jsonrpc": "2.0", "id": 1, "method": "initialize"},
+    "params": {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "hand", "version": "0"}},
+}
 Call = Callable[..., Awaitable[Any]]
 
 
@@ -51,6 +55,11 @@ async def over_pipes(folder: Path) -> AsyncGenerator[Call, None]:
         how = StdioServerParameters(command=sys.executable, args=[*SERVE, "--memory", str(folder)], env=environment())
         async with Client(stdio_client(how, errlog=nowhere)) as client:
             yield caller(client)
+
+
+def closed(folder: Path) -> bool:
+    """Whether whoever wrote there last has closed the memory, and was not cut off."""
+    return (folder / "records.sqlite").is_file() and not (folder / "records.sqlite-wal").exists()
 
 
 # ---- in this process
@@ -186,9 +195,8 @@ def test_two_servers_and_a_shell_write_to_one_memory(tmp_path: Path) -> None:
 
 def test_nothing_but_the_protocol_goes_to_standard_output(tmp_path: Path) -> None:
     """By hand, and with the embedder that has most to say while it is loaded."""
-    hello = {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "hand", "version": "0"}}
     asked = [
-        {"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": hello},
+        HELLO,
         {"jsonrpc": "2.0", "method": "notifications/initialized"},
         {"jsonrpc": "2.0", "id": 2, "method": "tools/call", "params": {"name": "observe", "arguments": {"text": "figs"}}},
         "this is no protocol",
@@ -211,6 +219,21 @@ def test_nothing_but_the_protocol_goes_to_standard_output(tmp_path: Path) -> Non
     assert answers[1]["result"]["serverInfo"]["name"] == "retain-memory"
     assert answers[2]["result"]["structuredContent"]["id"] == 1
     assert answers[3]["result"]["structuredContent"]["surprise"] < 0.5
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_a_server_that_waits(number: signal.Signals, tmp_path: Path) -> None:
+    with started(*SERVE[2:], "--memory", str(tmp_path / "notes")) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        observe = {"jsonrpc": "2.0", "id": 2, "method": "tools/call", "params": {"name": "observe", "arguments": {"text": "figs"}}}
+        for message in (HELLO, {"jsonrpc": "2.0", "method": "notifications/initialized"}, observe):
+            process.stdin.write(f"{json.dumps(message)}\n")
+            process.stdin.flush()
+        assert [json.loads(process.stdout.readline())["id"] for _ in range(2)] == [1, 2]
+        process.send_signal(number)
+        assert process.wait(60) == 128 + number
+    assert closed(tmp_path / "notes")
 
 
 # ---- over HTTP
@@ -258,8 +281,7 @@ def test_http_is_for_this_machine_alone(tmp_path: Path) -> None:
         process.send_signal(signal.SIGTERM)
         process.wait(60)
     assert process.returncode == 128 + signal.SIGTERM
-    wal = tmp_path / "notes" / "records.sqlite-wal"
-    assert not wal.exists() or wal.stat().st_size == 0  # it was closed, and not cut off
+    assert closed(tmp_path / "notes")
 
 
 def test_a_token_is_asked_for(tmp_path: Path) -> None:

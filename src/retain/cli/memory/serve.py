@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
+from collections.abc import Callable
 from types import FrameType
 from typing import Annotated
 
 import typer
 
+from retain.text import TextMemory
 from retain.text.server import Door, serve_http, server_of
 
 from ._command import command
@@ -36,18 +39,30 @@ def serve(
     door = Door(host=host, port=port, token=token) if http else None
     with learning(place, reading, making) as memory:
         server = server_of(memory)
-        try:
-            if door is not None:
-                signal.signal(signal.SIGTERM, _ended)
+        if door is not None:
+            signal.signal(signal.SIGTERM, _unwound)
+            try:
                 serve_http(server, door, lambda address: typer.echo(f"Serving {memory.path} at {address}", err=True))
-                return
-            if sys.stdin.isatty():
-                typer.echo("Waiting for an agent on standard input; see docs/text-memory.md for how to make one start this. Ctrl-C ends.", err=True)
-            server.run("stdio")
-        except KeyboardInterrupt:
-            raise typer.Exit(130) from None
+            except KeyboardInterrupt:
+                raise typer.Exit(130) from None
+            return
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, _ending(memory))
+        if sys.stdin.isatty():
+            typer.echo("Waiting for an agent on standard input; docs/text-memory.md says how to make one start this. Ctrl-C ends.", err=True)
+        server.run("stdio")
 
 
-def _ended(number: int, frame: FrameType | None) -> None:
-    """A request to end closes the memory first."""
+def _unwound(number: int, frame: FrameType | None) -> None:
+    """A signal closes the memory on its way out."""
     raise SystemExit(128 + number)
+
+
+def _ending(memory: TextMemory) -> Callable[[int, FrameType | None], None]:
+    """A signal closes the memory, and ends the process at once: its thread that waits for standard input cannot be unwound."""
+
+    def end(number: int, frame: FrameType | None) -> None:
+        memory.close()
+        os._exit(128 + number)
+
+    return end
