@@ -278,6 +278,7 @@ def test_http_is_for_this_machine_alone(tmp_path: Path) -> None:
         taken = CliRunner().invoke(app, words)
         assert taken.exit_code == 2
         assert "cannot be listened on at port" in taken.stderr
+        assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL  # of this process, as it was before
         process.send_signal(signal.SIGTERM)
         process.wait(60)
     assert process.returncode == 128 + signal.SIGTERM

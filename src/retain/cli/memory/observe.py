@@ -49,11 +49,11 @@ def observe(
         try:
             for one in watched:
                 result = memory.observe(_checked(one), associate, metadata=extra)
+                done.append((result, one.text))
                 if lines:
                     say_json({**result, "text": one.text})
-                done.append((result, one.text))
         except KeyboardInterrupt:
-            typer.echo(f"Stopped. {len(done)} texts were observed.", err=True)
+            typer.echo(f"Stopped. {len(done)} texts were observed, and perhaps the one after them.", err=True)
             raise typer.Exit(130) from None
         except (ValueError, MemoryBusy, StorageFailed) as error:
             if isinstance(error, DamagedMemory) or not done:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from types import FrameType
 from typing import Annotated
 
@@ -40,17 +41,27 @@ def serve(
     with learning(place, reading, making) as memory:
         server = server_of(memory)
         if door is not None:
-            signal.signal(signal.SIGTERM, _unwound)
-            try:
-                serve_http(server, door, lambda address: typer.echo(f"Serving {memory.path} at {address}", err=True))
-            except KeyboardInterrupt:
-                raise typer.Exit(130) from None
+            with _heard(_unwound, signal.SIGTERM):
+                try:
+                    serve_http(server, door, lambda address: typer.echo(f"Serving {memory.path} at {address}", err=True))
+                except KeyboardInterrupt:
+                    raise typer.Exit(130) from None
             return
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, _ending(memory))
         if sys.stdin.isatty():
             typer.echo("Waiting for an agent on standard input; docs/text-memory.md says how to make one start this. Ctrl-C ends.", err=True)
-        server.run("stdio")
+        with _heard(_ending(memory), signal.SIGINT, signal.SIGTERM):
+            server.run("stdio")
+
+
+@contextmanager
+def _heard(handler: Callable[[int, FrameType | None], None], *numbers: signal.Signals) -> Generator[None, None, None]:
+    """These signals go to the handler meanwhile."""
+    before = {number: signal.signal(number, handler) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, one in before.items():
+            signal.signal(number, one)
 
 
 def _unwound(number: int, frame: FrameType | None) -> None:
