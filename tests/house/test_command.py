@@ -10,7 +10,8 @@ import typer
 from typer.testing import CliRunner
 
 import retain
-from retain.cli import main, retrofit
+from retain.cli import main, memory, retrofit
+from retain.cli.group import word_of
 
 WITHOUT = "import sys; sys.modules[{missing!r}] = None; import retain.cli.main"
 
@@ -20,7 +21,7 @@ def test_version() -> None:
     assert (result.exit_code, result.output.strip()) == (0, f"retain {retain.__version__}")
 
 
-GROUPS = {"": main.COMMANDS, "retrofit": retrofit.COMMANDS}
+GROUPS = {"": main.COMMANDS, "memory": memory.COMMANDS, "retrofit": retrofit.COMMANDS}
 
 
 def test_every_group_is_listed() -> None:
@@ -33,11 +34,11 @@ def test_every_command_bears_the_name_of_its_file_and_tells_what_it_does(group: 
     commands = GROUPS[group]
     folder = Path(main.__file__).parent / group
     files = {path.stem for path in folder.glob("*.py")} | {path.parent.name for path in folder.glob("*/__init__.py")}
-    assert {name.replace("-", "_") for name in commands} == files - {"__init__", "group", "main"}
+    assert {word_of(name) for name in commands} == {file for file in files if not file.startswith("_")} - {"group", "main"}
     words = [group] if group else []
     help_text = CliRunner().invoke(main.app, [*words, "--help"]).output
     for name in commands:
-        file = name.replace("-", "_")
+        file = word_of(name)
         found = getattr(importlib.import_module(".".join(["retain.cli", *words, file])), file)
         about = found.info.help if isinstance(found, typer.Typer) else found.__doc__
         assert isinstance(about, str)

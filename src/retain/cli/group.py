@@ -1,6 +1,7 @@
 """A group of subcommands: a package with one file per subcommand, each imported when it is called."""
 
 import importlib
+import keyword
 from typing import Annotated
 
 import typer
@@ -10,7 +11,7 @@ def group(title: str, about: str, package: str, commands: dict[str, str]) -> typ
     """A command that holds others.
 
     ``fetch-smollm2`` in ``commands`` is the function ``fetch_smollm2`` of the file ``fetch_smollm2.py`` in ``package``, or a group of that name:
-    a package with ``COMMANDS`` of its own and a Typer made by this function.
+    a package with ``COMMANDS`` of its own and a Typer made by this function. Files whose names begin with an underscore are no subcommands.
 
     Args:
         title: What is typed to reach it, such as ``retain retrofit``.
@@ -25,6 +26,12 @@ def group(title: str, about: str, package: str, commands: dict[str, str]) -> typ
     return app
 
 
+def word_of(name: str) -> str:
+    """The name of a subcommand's file and function: ``fetch_smollm2`` for ``fetch-smollm2``, and ``import_`` for ``import``, which Python keeps for itself."""
+    word = name.replace("-", "_")
+    return f"{word}_" if keyword.iskeyword(word) else word
+
+
 def _nothing() -> None:
     pass
 
@@ -34,7 +41,7 @@ def _add(app: typer.Typer, title: str, package: str, name: str, about: str) -> N
 
     @app.command(name, help=about, add_help_option=False, context_settings=untouched)
     def call(words: Annotated[list[str] | None, typer.Argument(hidden=True)] = None) -> None:
-        word = name.replace("-", "_")
+        word = word_of(name)
         try:
             found = getattr(importlib.import_module(f"{package}.{word}"), word)
         except ModuleNotFoundError as error:

@@ -10,6 +10,7 @@ from .errors import DamagedMemory as DamagedMemory
 from .errors import EmbedderMissing as EmbedderMissing
 from .errors import MemoryBusy as MemoryBusy
 from .errors import StorageFailed as StorageFailed
+from .made_with import MadeWith as MadeWith
 from .memory import TextMemory as TextMemory
 from .results import HistoryEntry as HistoryEntry
 from .results import InferResult as InferResult

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import asdict, dataclass, fields
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -119,6 +120,10 @@ class Scope:
     def folder(self) -> str:
         """The name of its folder; empty for the memory that is nobody's."""
         return ",".join(f"{name}={quote(value, safe='')}" for name, value in asdict(self).items() if value)
+
+    def within(self, path: Path) -> Path:
+        """Where its memory lies in the folder that was asked for."""
+        return path / "scopes" / self.folder if self.folder else path
 
 
 NOBODYS = Scope()

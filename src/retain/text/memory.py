@@ -82,12 +82,12 @@ class TextMemory:
         """
         if not (math.isfinite(timeout) and timeout >= 0):
             raise ValueError(f"timeout counts seconds, 0 or more, got {timeout}.")
-        folder = _folder(Path(path), scope)
+        folder = scope.within(Path(path))
         embedder = MiniLM() if embedder is None else embedder
         try:
             return cls(Opened(folder, config, embedder, timeout), embedder)
         except DamagedMemory as error:
-            raise _with_cure(error, folder) from None
+            raise snapshots.with_cure(error, folder) from None
 
     @classmethod
     def recover(cls, path: str | os.PathLike[str], snapshot: str, *, scope: Scope = NOBODYS) -> None:
@@ -97,7 +97,7 @@ class TextMemory:
             DamagedMemory: The snapshot is damaged, too.
             FileNotFoundError: There is no such snapshot.
         """
-        snapshots.recover(_folder(Path(path), scope), snapshot)
+        snapshots.recover(scope.within(Path(path)), snapshot)
 
     @property
     def config(self) -> MemoryConfig:
@@ -362,18 +362,4 @@ class TextMemory:
             try:
                 yield self._opened
             except DamagedMemory as error:
-                raise _with_cure(error, self._opened.folder) from None
-
-
-def _folder(path: Path, scope: Scope) -> Path:
-    return path / "scopes" / scope.folder if scope.folder else path
-
-
-def _with_cure(error: DamagedMemory, folder: Path) -> DamagedMemory:
-    name = snapshots.last_good(folder)
-    cure = (
-        "There is no snapshot of it that is whole."
-        if name is None
-        else f"Cure: TextMemory.recover(path, {name!r}) goes back to the newest whole snapshot."
-    )
-    return DamagedMemory(f"{error} {cure}", name)
+                raise snapshots.with_cure(error, self._opened.folder) from None

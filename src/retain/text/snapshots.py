@@ -76,9 +76,29 @@ def last_good(folder: Path) -> str | None:
     return None
 
 
+def with_cure(error: DamagedMemory, folder: Path) -> DamagedMemory:
+    """The same error of the memory in a folder, with what can be done about it."""
+    name = last_good(folder)
+    cure = (
+        "There is no snapshot of it that is whole."
+        if name is None
+        else f"Cure: TextMemory.recover(path, {name!r}) goes back to the newest whole snapshot."
+    )
+    return DamagedMemory(f"{error} {cure}", name)
+
+
 def read(folder: Path) -> tuple[Records, dict[str, str]]:
-    """The log of a snapshot, closed again if anything in it, or in its weights, is not as it was written; and what it is made with."""
-    records = Records(folder, timeout=5.0, make=False)
+    """The log of a snapshot, closed again if anything in it, or in its weights, is not as it was written; and what it is made with.
+
+    Raises:
+        FileNotFoundError: There is no such snapshot; those that there are are named.
+        DamagedMemory: It is damaged.
+    """
+    try:
+        records = Records(folder, timeout=5.0, make=False)
+    except FileNotFoundError:
+        there = ", ".join(names(folder.parent.parent)) or "none"
+        raise FileNotFoundError(f"there is no snapshot {folder.name!r} of {folder.parent.parent}. There are: {there}.") from None
     try:
         meta = records.meta()
         for _ in records.after():
