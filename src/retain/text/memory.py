@@ -31,6 +31,8 @@ from .results import HistoryEntry, InferResult, ObserveResult
 class TextMemory:
     """A memory that learns each text it is shown by one step of a rule on the weights of a small network, and answers by what the network says.
 
+    The rule is Titans' unless ``MemoryConfig(preset=...)`` names another.
+
     Weights cannot give a text back, so the texts lie beside them; an answer is a vector, and its patterns are the texts that it is nearest to. The weights
     are of one size however much is observed, and old texts fade from them as new ones come; the texts stay until they are forgotten.
 
@@ -67,8 +69,8 @@ class TextMemory:
 
         Args:
             path: The folder.
-            config: What it is made with. None takes what is stored, or the default. ``learning_rate``, ``temperature`` and ``device`` may change from one
-                opening to the next; the others belong to a memory for good.
+            config: What it is made with. None takes what is stored, or the default. ``learning_rate`` and ``device`` may change from one opening to the
+                next; the others belong to a memory for good.
             embedder: What turns texts into vectors; ``MiniLM`` unless given.
             scope: Whose memory of this folder it is.
             timeout: Seconds that a call waits while another process writes.
@@ -136,7 +138,7 @@ class TextMemory:
             activated = [text for text, _ in opened.records.texts(step.activated)]
         return ObserveResult(id=record.id, surprise=step.surprise, weight_delta=step.weight_delta, patterns_activated=activated)
 
-    def infer(self, text: str, *, top: int = 5, temperature: float | None = None) -> InferResult:
+    def infer(self, text: str, *, top: int = 5, temperature: float = 0.1) -> InferResult:
         """Ask the memory, which stays as it is.
 
         Its answer is what its weights make of the text's embedding. The patterns are the texts whose embeddings are nearest to that answer, and the
@@ -145,14 +147,14 @@ class TextMemory:
         Args:
             text: The question.
             top: How many patterns at most.
-            temperature: In place of the config's.
+            temperature: How evenly attention is spread over the texts.
 
         Raises:
             ValueError: The text is not acceptable, or a number is not in its range.
         """
         if top < 1:
             raise ValueError(f"top counts patterns and must be at least 1, got {top}.")
-        temperature = self.config.temperature if temperature is None else checked_positive("temperature", float(temperature))
+        checked_positive("temperature", temperature)
         key, _ = self._embedded(text, None)
         with self._open() as opened:
             learner = opened.reading()
@@ -174,7 +176,11 @@ class TextMemory:
             return learner.calibration.surprise(learner.error(key, value))
 
     def get_weight_hash(self) -> str:
-        """16 hexadecimal digits that name the weights: the same after the same history, in every run and on every machine."""
+        """16 hexadecimal digits that name the weights: the same after the same history, in every run on one machine, and under the default rule on all.
+
+        Other rules are run by engines, whose matrix products add in whatever order suits the processor: on another kind of it, or with another number of
+        threads, the last digits of their weights may differ, and so will the hash. A folder that is carried over keeps its hash until it learns.
+        """
         with self._open() as opened:
             return opened.reading().hash()
 
@@ -183,8 +189,8 @@ class TextMemory:
         with self._open() as opened:
             learner = opened.reading()
             sizes = {
-                "parameters": sum(w.numel() for w in learner.weights),
-                "weight_norm": math.sqrt(sum(float(w.square().sum()) for w in learner.weights)),
+                "parameters": sum(w.numel() for w in learner.weights.matrices()),
+                "weight_norm": math.sqrt(sum(float(w.square().sum()) for w in learner.weights.matrices())),
             }
             return {
                 "records": len(learner.patterns),

@@ -39,6 +39,9 @@ def test_temperature_spreads_attention_and_asking_changes_nothing(tmp_path: Path
         assert cold[0] > warm[0]
         memory.surprise("something else")
         assert memory.get_weight_hash() == before
+        for bad in (0.0, float("nan")):
+            with pytest.raises(ValueError, match="temperature"):
+                memory.infer(FACTS[0], temperature=bad)
 
 
 def test_an_empty_memory_answers_nothing(tmp_path: Path) -> None:
@@ -97,9 +100,7 @@ def test_bad_arguments_are_refused_and_nothing_changes(tmp_path: Path, given: di
         assert (memory.get_weight_hash(), memory.stats()["records"]) == (before, 2)
 
 
-@pytest.mark.parametrize(
-    "given", [{"dim": 0}, {"memory_depth": 5}, {"learning_rate": float("nan")}, {"temperature": 0.0}, {"momentum": 1.0}, {"forgetting": -0.1}]
-)
+@pytest.mark.parametrize("given", [{"dim": 0}, {"memory_depth": 5}, {"learning_rate": float("nan")}, {"momentum": 1.0}, {"forgetting": -0.1}])
 def test_bad_configs_are_refused(given: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(given))):
         MemoryConfig(**given)
