@@ -19,6 +19,7 @@ from .titans import Titans
 from .weights import Weights
 
 ASKED_EVERY = 4  # observations between two at which the memory is asked what it should, and what it cannot, know
+MANY = 2048  # patterns by which it is asked that much more seldom: a recall compares an answer with all of them
 MOST_ACTIVATED = 8
 
 
@@ -83,7 +84,7 @@ class Learner:
         new = not len(near) or float(near.max()) < SAME
         if new:
             self.calibration.note_error(raw)
-            if self.count % ASKED_EVERY == 0 and len(self.patterns):
+            if self.count % (ASKED_EVERY * (1 + len(self.patterns) // MANY)) == 0 and len(self.patterns):
                 self._be_asked(asked.answer)
         best = near.topk(min(MOST_ACTIVATED, len(near)))
         activated = [self.patterns.ids[first + i] for score, i in zip(best.values.tolist(), best.indices.tolist(), strict=True) if score >= EXCITED]

@@ -20,7 +20,7 @@ from .errors import DamagedMemory, StorageFailed
 from .learner import Learner, Step
 from .records import Observed, Record, Records
 
-FORMAT = "1"
+FORMAT = "2"
 CHECKPOINT_EVERY = 64  # records between two generations of weights, and so the most that are learnt again when a memory is opened after a crash
 
 
@@ -91,16 +91,13 @@ class Opened:
         learner, at = Learner(self.config, int(meta["width"])), 0
         if self.generation:
             learner.load(generations.read(self.folder, self.generation, self.last))
-        known, rest = [], []
-        for record in self.records.after():
-            (known if record.id <= self.last else rest).append(record)
+        known, keys, values = self.records.embeddings(self.last)
         if known:
-            keys, values = (b"".join(getattr(record.observed, part) for record in known) for part in ("key", "value"))
-            learner.patterns.extend([record.id for record in known], *(_grid(data, len(known)) for data in (keys, values)))
-            at = known[-1].id
+            learner.patterns.extend(known, _grid(keys, len(known)), _grid(values, len(known)))
+            at = known[-1]
         if learner.count != len(known):
             raise DamagedMemory(f"{self.records.path} has {len(known)} records where {learner.count} were learnt: some were lost.")
-        for record in rest:
+        for record in self.records.after(self.last):
             _learn(learner, record)
             at = record.id
         self.learner, self.at, self._seen = learner, at, self.records.version
@@ -205,4 +202,4 @@ def _learn(learner: Learner, record: Record) -> Step:
 
 
 def _grid(data: bytes, rows: int) -> torch.Tensor:
-    return torch.frombuffer(bytearray(data), dtype=torch.int8).reshape(rows, -1).float()
+    return torch.frombuffer(bytearray(data), dtype=torch.int8).reshape(rows, -1)

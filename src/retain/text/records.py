@@ -8,6 +8,7 @@ from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 from .errors import DamagedMemory, MemoryBusy, StorageFailed
 
@@ -63,17 +64,36 @@ class Record:
 
     @property
     def row(self) -> tuple[object, ...]:
-        plain = (self.id, *(getattr(self.observed, name) for name in _OBSERVED), self.surprise)
-        return (*plain, hashlib.blake2b(repr(plain).encode(), digest_size=8).digest())
+        seen = self.observed
+        plain = (self.id, seen.text, seen.associate, seen.time, seen.metadata, seen.key, seen.value, seen.learning_rate, self.surprise)
+        return (*plain, _checksum(*plain))
 
     @staticmethod
-    def of(row: tuple[object, ...], path: Path) -> Record:
+    def of(row: tuple[Any, ...], path: Path) -> Record:
         """The record in a row, if the row is as it was written."""
+        _check(row, path)
         number, *observed, surprise, _ = row
-        record = Record(id=number, observed=Observed(**dict(zip(_OBSERVED, observed, strict=True))), surprise=surprise)  # pyright: ignore[reportArgumentType]
-        if record.row != row:
-            raise DamagedMemory(f"{path} has changed since it was written: the checksum of its record {number} does not agree.")
-        return record
+        return Record(id=number, observed=Observed(**dict(zip(_OBSERVED, observed, strict=True))), surprise=surprise)
+
+
+def _checksum(
+    number: int, text: str, associate: str | None, time: float, metadata: str, key: bytes, value: bytes, learning_rate: float, surprise: float
+) -> bytes:
+    other = None if associate is None else len(associate)
+    head = f"{number} {len(text)} {other} {len(key)} {time!r} {learning_rate!r} {surprise!r} {text}{associate}{metadata}"
+    digest = hashlib.blake2b(head.encode(), digest_size=8)
+    digest.update(key)
+    digest.update(value)
+    return digest.digest()
+
+
+def _check(row: tuple[Any, ...], path: Path) -> None:
+    try:
+        same = _checksum(*row[:-1]) == row[-1]
+    except TypeError:
+        same = False
+    if not same:
+        raise DamagedMemory(f"{path} has changed since it was written: the checksum of its record {row[0]} does not agree.")
 
 
 class Records:
@@ -151,6 +171,17 @@ class Records:
         with self._told():
             for row in self._db.execute("SELECT * FROM records WHERE id > ? ORDER BY id", (number,)):
                 yield Record.of(row, self.path)
+
+    def embeddings(self, last: int) -> tuple[list[int], bytes, bytes]:
+        """The numbers of the lines up to one, and their keys and their values behind each other; each line is checked."""
+        with self._told():
+            numbers, keys, values = list[int](), list[bytes](), list[bytes]()
+            for row in self._db.execute("SELECT * FROM records WHERE id <= ? ORDER BY id", (last,)):
+                _check(row, self.path)
+                numbers.append(row[0])
+                keys.append(row[5])
+                values.append(row[6])
+            return numbers, b"".join(keys), b"".join(values)
 
     def of(self, number: int) -> Record | None:
         with self._told():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from torch import Tensor
 
@@ -18,14 +18,14 @@ class Asked:
         target: What it should have answered.
         answer: What it did answer.
         raw: The error of its answer: by the rule's own loss, or by what rises with it and is never below zero.
-        inputs: What went into each of its layers, if a step will want that.
+        passed: What went through each of its layers, if a step will want that.
     """
 
     key: Tensor
     target: Tensor
     answer: Tensor
     raw: float
-    inputs: tuple[Tensor, ...] = ()
+    passed: tuple[Any, ...] = ()
 
 
 class Weights(Protocol):
