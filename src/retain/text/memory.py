@@ -21,7 +21,7 @@ from . import interchange, snapshots
 from .acceptable import checked_metadata, checked_text
 from .config import NOBODYS, MemoryConfig, Scope, checked_positive
 from .embedders import Embedder, MiniLM, embedded
-from .errors import DamagedMemory, StorageFailed
+from .errors import DamagedMemory, ReadOnlyMemory, StorageFailed
 from .learner import Learner
 from .opened import Opened, taught
 from .records import Observed
@@ -64,6 +64,7 @@ class TextMemory:
         embedder: Embedder | None = None,
         scope: Scope = NOBODYS,
         timeout: float = 10.0,
+        read_only: bool = False,
     ) -> TextMemory:
         """Open the memory in a folder, and make it if there is none.
 
@@ -74,8 +75,11 @@ class TextMemory:
             embedder: What turns texts into vectors; ``MiniLM`` unless given.
             scope: Whose memory of this folder it is.
             timeout: Seconds that a call waits while another process writes.
+            read_only: Whether it is only asked, exported and forked: what would change it is refused, and nothing is written to the folder, which may lie
+                where nothing can be. There it is seen as it is now; elsewhere it learns on what others write.
 
         Raises:
+            FileNotFoundError: There is no memory, and it is to be read only.
             EmbedderMissing: No embedder is given, and MiniLM is not installed.
             ForeignState: It was made with another embedder or another config.
             DamagedMemory: A file has changed since it was written; the message names it, and the newest snapshot that is whole.
@@ -87,9 +91,9 @@ class TextMemory:
         folder = _folder(Path(path), scope)
         embedder = MiniLM() if embedder is None else embedder
         try:
-            return cls(Opened(folder, config, embedder, timeout), embedder)
+            return cls(Opened(folder, config, embedder, timeout, "read" if read_only else "make"), embedder)
         except DamagedMemory as error:
-            raise _with_cure(error, folder) from None
+            raise snapshots.with_cure(error, folder) from None
 
     @classmethod
     def recover(cls, path: str | os.PathLike[str], snapshot: str, *, scope: Scope = NOBODYS) -> None:
@@ -128,6 +132,7 @@ class TextMemory:
             MemoryBusy: Another process is writing. Nothing was changed.
             StorageFailed: The disk is full. Nothing was changed.
         """
+        self._check_may_change()
         rate = self.config.learning_rate if learning_rate is None else checked_positive("learning_rate", float(learning_rate))
         key, value = self._embedded(text, associate)
         observed = Observed(
@@ -229,6 +234,7 @@ class TextMemory:
         Raises:
             KeyError: There is no such record.
         """
+        self._check_may_change()
         with self._open() as opened, opened.changing():
             if opened.records.of(number) is None:
                 raise KeyError(f"there is no record {number} to forget; history() lists them.")
@@ -244,6 +250,7 @@ class TextMemory:
 
     def reset(self) -> None:
         """Forget everything; snapshots stay."""
+        self._check_may_change()
         self._change(lambda opened: (opened.records.remove(), opened.become(Learner(self.config, self.embedder.width), opened.at)))
 
     def snapshot(self, name: str) -> None:
@@ -253,6 +260,7 @@ class TextMemory:
             ValueError: The name cannot be that of a folder.
             FileExistsError: There is a snapshot of that name.
         """
+        self._check_may_change()
         with self._open() as opened:
             snapshots.copy(opened, snapshots.place(opened.folder, name))
 
@@ -267,9 +275,10 @@ class TextMemory:
             FileNotFoundError: There is no such snapshot.
             DamagedMemory: It is damaged. Nothing was changed.
         """
+        self._check_may_change()
         source, _ = snapshots.read(snapshots.place(self.path, name))
         source.close()
-        with TextMemory(Opened(snapshots.place(self.path, name), None, self.embedder, 5.0, make=False), self.embedder) as kept:
+        with TextMemory(Opened(snapshots.place(self.path, name), None, self.embedder, 5.0, "write"), self.embedder) as kept:
             learner, at = kept._opened.reading(), kept._opened.at
             records = list(kept._opened.records.after())
         learner.config = self.config
@@ -295,6 +304,7 @@ class TextMemory:
         Raises:
             ForeignState: The memories have different embedders.
         """
+        self._check_may_change()
         if other.embedder.identity != self.embedder.identity:
             raise ForeignState(
                 f"memories with the embedders {self.embedder.identity!r} and {other.embedder.identity!r} cannot be merged: their vectors have nothing to do "
@@ -325,12 +335,14 @@ class TextMemory:
         Raises:
             ValueError: A line is not what it should be; it is named. Nothing was changed.
         """
+        self._check_may_change()
         many = interchange.parsed(Path(path), self.embedder, self.config.learning_rate)
         with self._open() as opened:
             return len(opened.append(many))
 
     def flush(self) -> None:
         """Have all that was observed in its final place on the disk, so that it survives the loss of power."""
+        self._check_may_change()
         with self._open() as opened:
             opened.settle()
 
@@ -338,7 +350,8 @@ class TextMemory:
         """Flush, and let go of the files; a memory that is closed can be closed again."""
         if self._is_open:
             try:
-                self._opened.settle()
+                if self._opened.access != "read":
+                    self._opened.settle()
             finally:
                 self._is_open = False
                 self._opened.records.close()
@@ -348,6 +361,12 @@ class TextMemory:
 
     def __exit__(self, *error: object) -> None:
         self.close()
+
+    def _check_may_change(self) -> None:
+        if self._opened.access == "read":
+            raise ReadOnlyMemory(
+                f"{self.path} was opened with read_only=True, and this would change it. Cure: open it without, or fork it to a folder that may be written to."
+            )
 
     def _embedded(self, text: str, associate: str | None) -> tuple[bytes, bytes]:
         texts = [checked_text(text)] if associate is None else [checked_text(text), checked_text(associate, "associate")]
@@ -368,18 +387,8 @@ class TextMemory:
             try:
                 yield self._opened
             except DamagedMemory as error:
-                raise _with_cure(error, self._opened.folder) from None
+                raise snapshots.with_cure(error, self._opened.folder) from None
 
 
 def _folder(path: Path, scope: Scope) -> Path:
     return path / "scopes" / scope.folder if scope.folder else path
-
-
-def _with_cure(error: DamagedMemory, folder: Path) -> DamagedMemory:
-    name = snapshots.last_good(folder)
-    cure = (
-        "There is no snapshot of it that is whole."
-        if name is None
-        else f"Cure: TextMemory.recover(path, {name!r}) goes back to the newest whole snapshot."
-    )
-    return DamagedMemory(f"{error} {cure}", name)

@@ -75,7 +75,7 @@ BAD_TEXTS: list[Any] = ["", "  \n", "a\0b", "\ud800", "x" * 1_000_000, b"bytes",
 def test_bad_texts_are_refused_and_nothing_changes(tmp_path: Path, text: Any) -> None:
     with taught(tmp_path / "notes", FACTS[:2]) as memory:
         before = memory.get_weight_hash()
-        for call in (memory.observe, memory.infer, memory.surprise, lambda t: memory.observe("fine", t) if t is not None else memory.observe(t)):
+        for call in (memory.observe, memory.infer, memory.surprise, lambda t: memory.observe(*([t] if t is None else ["fine", t]))):
             with pytest.raises((ValueError, TypeError)):
                 call(text)
         assert (memory.get_weight_hash(), memory.stats()["records"]) == (before, 2)
