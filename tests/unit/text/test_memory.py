@@ -75,7 +75,11 @@ BAD_TEXTS: list[Any] = ["", "  \n", "a\0b", "\ud800", "x" * 1_000_000, b"bytes",
 def test_bad_texts_are_refused_and_nothing_changes(tmp_path: Path, text: Any) -> None:
     with taught(tmp_path / "notes", FACTS[:2]) as memory:
         before = memory.get_weight_hash()
-        for call in (memory.observe, memory.infer, memory.surprise, lambda t: memory.observe(*([t] if t is None else ["fine", t]))):
+
+        def as_associate(associate: Any) -> None:
+            memory.observe("fine", "" if associate is None else associate)
+
+        for call in (memory.observe, memory.infer, memory.surprise, as_associate):
             with pytest.raises((ValueError, TypeError)):
                 call(text)
         assert (memory.get_weight_hash(), memory.stats()["records"]) == (before, 2)
