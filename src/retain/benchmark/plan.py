@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from .settings import SETTINGS
 
-PARTS = ("settings", "decoding", "flops", "streaming", "long", "growth", "memories", "delta", "optimizers", "hope", "retrofit")
+PARTS = ("settings", "decoding", "flops", "streaming", "long", "growth", "memories", "delta", "optimizers", "hope", "retrofit", "text")
 FEWEST_REPEATS = 5
 
 

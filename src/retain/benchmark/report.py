@@ -44,7 +44,7 @@ def markdown(results: Results) -> str:
     Args:
         results: What ``run`` returned, or the JSON it was written to.
     """
-    parts = (_note, _comparison, _memories, _delta, _optimizers, _hope, _retrofit, _decoding, _flops, _streaming, _long, _growth)
+    parts = (_note, _comparison, _memories, _delta, _optimizers, _hope, _retrofit, _text, _decoding, _flops, _streaming, _long, _growth)
     return "\n\n".join(text for part in parts for text in part(results))
 
 
@@ -209,6 +209,29 @@ def _retrofit(results: Results) -> Iterator[str]:
         f"{' or '.join(f'{size / 2**20:.1f}' for size in stream['state_bytes'])} MB throughout; resident memory, most over most of the first tenth: "
         f"{stream['resident_ratio']:.2f}{_verdict(stream['reached'], format(stream['target'], '.1f') + ' at most')}."
     )
+
+
+def _text(results: Results) -> Iterator[str]:
+    if "text" not in results:
+        return
+    found = results["text"]
+    yield "## A text memory"
+    names = {"observed_a_second": "observed/s", "inferred_a_second": "asked/s", "opened_in": "opened in, s"}
+    rates = [[f"{number(row[name]['median'])} ({number(row[name]['min'])} - {number(row[name]['max'])})" for name in names] for row in found["rows"]]
+    lines = [[f"{row['records']:,}", *rate, f"{row['weights_bytes'] / 2**20:.2f}"] for row, rate in zip(found["rows"], rates, strict=True)]
+    yield _table(["records", *names.values(), "weights on disk, MB"], lines)
+    judged = {name: part["reached"] for name, part in found["judged"].items()}
+    said = {
+        "observed_a_second": "Observing, with few records",
+        "inferred_a_second": "asking, with few",
+        "opened_in": "opening, with most",
+        "weights_bytes": "the size of the weights",
+    }
+    targets = {
+        name: "the same" if name == "weights_bytes" else f"{part['target']:g} at {'most' if name == 'opened_in' else 'least'}"
+        for name, part in found["judged"].items()
+    }
+    yield f"{found['what']}. " + "; ".join(f"{said[name]}{_verdict(judged[name], targets[name])}" for name in said) + "."
 
 
 def _decoding(results: Results) -> Iterator[str]:

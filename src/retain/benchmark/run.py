@@ -21,6 +21,7 @@ from .peer import peer_package
 from .plan import PARTS, Plan
 from .retrofit import measure_retrofit
 from .streaming import measure_long_training, measure_streaming
+from .text import measure_text
 from .timing import SGEMM_FLOPS, Watch, in_turns, sgemm
 
 Measure = Callable[[Plan, Watch], dict[str, Any]]
@@ -40,6 +41,7 @@ MEASURES: dict[str, Measure] = dict(
             measure_optimizers,
             measure_hope,
             measure_retrofit,
+            measure_text,
         ),
         strict=True,
     )

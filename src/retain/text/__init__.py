@@ -9,6 +9,7 @@ from .embedders import WordLlama as WordLlama
 from .errors import DamagedMemory as DamagedMemory
 from .errors import EmbedderMissing as EmbedderMissing
 from .errors import MemoryBusy as MemoryBusy
+from .errors import ReadOnlyMemory as ReadOnlyMemory
 from .errors import StorageFailed as StorageFailed
 from .made_with import MadeWith as MadeWith
 from .memory import TextMemory as TextMemory

@@ -10,70 +10,86 @@ from typing import Any
 from urllib.parse import quote
 
 from retain.core.rule import MemoryRule
-from retain.memory.bias import L2
-from retain.memory.learner import Momentum
-from retain.memory.retention import Decay
-from retain.memory.structure import MLP
 
-EXPANSION = 2.0  # hidden units over channels of a key
+from .rules import DEFAULT, depth_of, has_forgetting, has_momentum, own_rate, rule_of
+
+_THE_RULES_OWN: Any = None  # stands for a number that is filled in with what the rule has
 
 
 @dataclass(frozen=True, kw_only=True)
 class MemoryConfig:
-    """The size of a memory, and how it learns.
+    """The size of a memory, and the rule by which it learns.
+
+    A number of the rule that is left out is the rule's own, and stands in the config from then on. Every observation is one step of the rule. The default,
+    Titans equations 12 to 15 on a plain perceptron, is written out here: it is fast, takes no step longer than what takes the text's own error to nothing, and
+    gives the same weights on every machine. All others are run by the library's engines, on keys of length one and values as long as the root of ``dim``.
 
     Args:
-        dim: Width of the memory. Its weights are ``2 * memory_depth`` to ``4 * memory_depth`` times ``dim`` squared numbers, however much it reads.
-        memory_depth: Layers of the network whose weights are the memory, 1 to 4.
-        learning_rate: The rule's rate. At 0.01 a step takes a fresh memory of depth 2 most of the way; no step is longer than what takes the text's own
-            error to nothing.
-        momentum: How much of each step lingers in the next, from 0 up to 1.
-        forgetting: The share of all weights that each step lets go, from 0 up to 1.
-        temperature: How evenly ``infer`` spreads its attention over the texts.
+        dim: Width of the memory. The weights of the default are ``2 * memory_depth`` to ``4 * memory_depth`` times ``dim`` squared numbers, and those of a
+            matrix ``dim`` squared, however much is read.
+        memory_depth: Layers of the network whose weights are the memory, 1 to 4; 2, or what the preset has.
+        learning_rate: The rule's rate. The default's is 0.01, at which a step takes a fresh memory of depth 2 most of the way; that of others is half of what
+            a fresh memory of theirs bears.
+        momentum: How much of each step lingers in the next, from 0 up to 1; 0.1 in rules that have momentum.
+        forgetting: The share of all weights that each step lets go, from 0 up to 1; 0 unless given. With ``"mesa"``, the share of its evidence.
         seed: Which random weights the memory begins with.
         device: Where it learns.
+        preset: The name of the rule, one of ``retain.presets``. Those that differ in nothing but who makes their gates, as ``"retnet"`` and ``"mamba2"``, are
+            one rule here.
 
     Raises:
-        ValueError: A number is not finite or lies outside its range.
+        ValueError: A number is not finite, lies outside its range, or the rule has none such; or there is no such preset.
 
     Examples:
         >>> MemoryConfig(dim=64, learning_rate=0.02).rule.learner
         Momentum(order=1, mix='last')
-        >>> MemoryConfig(learning_rate=float("nan"))
+        >>> MemoryConfig(dim=64, preset="delta_net").learning_rate
+        0.5
+        >>> MemoryConfig(preset="delta_net", momentum=0.5)
         Traceback (most recent call last):
-        ValueError: learning_rate must be a positive finite number, got nan.
+        ValueError: the preset 'delta_net' has no momentum, got 0.5. Cure: leave momentum out, or choose a preset that has it, as 'titans'.
     """
 
     dim: int = 512
-    memory_depth: int = 2
-    learning_rate: float = 0.01
-    momentum: float = 0.1
-    forgetting: float = 0.0
-    temperature: float = 0.1
+    memory_depth: int = _THE_RULES_OWN
+    learning_rate: float = _THE_RULES_OWN
+    momentum: float = _THE_RULES_OWN
+    forgetting: float = _THE_RULES_OWN
     seed: int = 0
     device: str = "cpu"
+    preset: str = DEFAULT
 
     def __post_init__(self) -> None:
         if not 8 <= self.dim <= 8192:
             raise ValueError(f"dim must be 8 to 8192, got {self.dim}.")
-        if not 1 <= self.memory_depth <= 4:
+        if self.memory_depth is not None and not 1 <= self.memory_depth <= 4:
             raise ValueError(f"memory_depth must be 1 to 4, got {self.memory_depth}.")
-        for name in ("learning_rate", "temperature"):
-            checked_positive(name, getattr(self, name))
-        for name in ("momentum", "forgetting"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 0 and less than 1, got {getattr(self, name)}.")
+        rule = rule_of(self.preset, self.memory_depth)
+        for name, has, own in (("momentum", has_momentum(rule), 0.1), ("forgetting", has_forgetting(rule), 0.0)):
+            given = getattr(self, name)
+            if given is None:
+                object.__setattr__(self, name, own if has else 0.0)
+            elif not 0 <= given < 1:
+                raise ValueError(f"{name} must be at least 0 and less than 1, got {given}.")
+            elif given and not has:
+                raise ValueError(
+                    f"the preset {self.preset!r} has no {name}, got {given}. Cure: leave {name} out, or choose a preset that has it, as {DEFAULT!r}."
+                )
+        if self.memory_depth is None:
+            object.__setattr__(self, "memory_depth", depth_of(rule))
+        if self.learning_rate is None:
+            object.__setattr__(self, "learning_rate", own_rate(self.preset, rule, self.dim, self.momentum))
+        checked_positive("learning_rate", self.learning_rate)
 
     @property
     def rule(self) -> MemoryRule:
-        """The rule of which each observation is a step: Titans equations 12 to 15, with gradients at the newest weights."""
-        structure = MLP(depth=self.memory_depth, expansion=EXPANSION, activation="relu")
-        return MemoryRule(structure=structure, bias=L2(), retention=Decay(), learner=Momentum(), update_every=1)
+        """The rule of which each observation is a step, with gradients at the newest weights."""
+        return rule_of(self.preset, self.memory_depth)
 
     @property
     def learnt_with(self) -> dict[str, Any]:
         """The part that what is learnt depends on: it belongs to a memory for good."""
-        return {name: value for name, value in asdict(self).items() if name not in {"learning_rate", "temperature", "device"}}
+        return {name: value for name, value in asdict(self).items() if name not in {"learning_rate", "device"}}
 
     def to_json(self) -> str:
         return json.dumps(asdict(self))

@@ -13,6 +13,10 @@ class StorageFailed(OSError):
     """The disk is full, or the folder may not be written to. What was acknowledged before is still there."""
 
 
+class ReadOnlyMemory(PermissionError):
+    """The memory was opened to be read, and the call would have changed it. Nothing was changed."""
+
+
 class DamagedMemory(DamagedStateFile):
     """A file of the memory is cut short, or its bytes have changed; the message names it.
 

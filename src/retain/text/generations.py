@@ -28,7 +28,7 @@ def write(folder: Path, generation: int, last: int, tensors: Mapping[str, Tensor
     """
     path = path_of(folder, generation)
     try:
-        write_whole(path, sealed(FORMAT, {"generation": str(generation), "last": str(last)}, tensors))
+        write_whole(path, sealed(FORMAT, {"generation": f"{generation:08d}", "last": f"{last:020d}"}, tensors))
     except OSError as error:
         raise StorageFailed(
             f"{path} cannot be written: {error}. Nothing was changed by this call, and what was acknowledged before is still there. Cure: make room."
@@ -48,8 +48,9 @@ def read(folder: Path, generation: int, last: int) -> dict[str, Tensor]:
         raise DamagedMemory(f"{path} is missing, and the log names it.") from None
     except StateFileError as error:
         raise DamagedMemory(str(error)) from None
-    if header["last"] != str(last):
-        raise DamagedMemory(f"{path} holds the weights after record {header['last']}, and the log says {last}: it is from another memory.")
+    found = int(header["last"])
+    if found != last:
+        raise DamagedMemory(f"{path} holds the weights after record {found}, and the log says {last}: it is from another memory.")
     return tensors
 
 

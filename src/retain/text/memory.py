@@ -21,7 +21,7 @@ from . import interchange, snapshots
 from .acceptable import checked_metadata, checked_text
 from .config import NOBODYS, MemoryConfig, Scope, checked_positive
 from .embedders import Embedder, MiniLM, embedded
-from .errors import DamagedMemory, StorageFailed
+from .errors import DamagedMemory, ReadOnlyMemory, StorageFailed
 from .learner import Learner
 from .opened import Opened, taught
 from .records import Observed
@@ -30,6 +30,8 @@ from .results import HistoryEntry, InferResult, ObserveResult
 
 class TextMemory:
     """A memory that learns each text it is shown by one step of a rule on the weights of a small network, and answers by what the network says.
+
+    The rule is Titans' unless ``MemoryConfig(preset=...)`` names another.
 
     Weights cannot give a text back, so the texts lie beside them; an answer is a vector, and its patterns are the texts that it is nearest to. The weights
     are of one size however much is observed, and old texts fade from them as new ones come; the texts stay until they are forgotten.
@@ -62,18 +64,22 @@ class TextMemory:
         embedder: Embedder | None = None,
         scope: Scope = NOBODYS,
         timeout: float = 10.0,
+        read_only: bool = False,
     ) -> TextMemory:
         """Open the memory in a folder, and make it if there is none.
 
         Args:
             path: The folder.
-            config: What it is made with. None takes what is stored, or the default. ``learning_rate``, ``temperature`` and ``device`` may change from one
-                opening to the next; the others belong to a memory for good.
+            config: What it is made with. None takes what is stored, or the default. ``learning_rate`` and ``device`` may change from one opening to the
+                next; the others belong to a memory for good.
             embedder: What turns texts into vectors; ``MiniLM`` unless given.
             scope: Whose memory of this folder it is.
             timeout: Seconds that a call waits while another process writes.
+            read_only: Whether it is only asked, exported and forked: what would change it is refused, and nothing is written to the folder, which may lie
+                where nothing can be. There it is seen as it is now; elsewhere it learns on what others write.
 
         Raises:
+            FileNotFoundError: There is no memory, and it is to be read only.
             EmbedderMissing: No embedder is given, and MiniLM is not installed.
             ForeignState: It was made with another embedder or another config.
             DamagedMemory: A file has changed since it was written; the message names it, and the newest snapshot that is whole.
@@ -85,7 +91,7 @@ class TextMemory:
         folder = scope.within(Path(path))
         embedder = MiniLM() if embedder is None else embedder
         try:
-            return cls(Opened(folder, config, embedder, timeout), embedder)
+            return cls(Opened(folder, config, embedder, timeout, "read" if read_only else "make"), embedder)
         except DamagedMemory as error:
             raise snapshots.with_cure(error, folder) from None
 
@@ -126,6 +132,7 @@ class TextMemory:
             MemoryBusy: Another process is writing. Nothing was changed.
             StorageFailed: The disk is full. Nothing was changed.
         """
+        self._check_may_change()
         rate = self.config.learning_rate if learning_rate is None else checked_positive("learning_rate", float(learning_rate))
         key, value = self._embedded(text, associate)
         observed = Observed(
@@ -136,7 +143,7 @@ class TextMemory:
             activated = [text for text, _ in opened.records.texts(step.activated)]
         return ObserveResult(id=record.id, surprise=step.surprise, weight_delta=step.weight_delta, patterns_activated=activated)
 
-    def infer(self, text: str, *, top: int = 5, temperature: float | None = None) -> InferResult:
+    def infer(self, text: str, *, top: int = 5, temperature: float = 0.1) -> InferResult:
         """Ask the memory, which stays as it is.
 
         Its answer is what its weights make of the text's embedding. The patterns are the texts whose embeddings are nearest to that answer, and the
@@ -145,14 +152,14 @@ class TextMemory:
         Args:
             text: The question.
             top: How many patterns at most.
-            temperature: In place of the config's.
+            temperature: How evenly attention is spread over the texts.
 
         Raises:
             ValueError: The text is not acceptable, or a number is not in its range.
         """
         if top < 1:
             raise ValueError(f"top counts patterns and must be at least 1, got {top}.")
-        temperature = self.config.temperature if temperature is None else checked_positive("temperature", float(temperature))
+        checked_positive("temperature", temperature)
         key, _ = self._embedded(text, None)
         with self._open() as opened:
             learner = opened.reading()
@@ -174,7 +181,11 @@ class TextMemory:
             return learner.calibration.surprise(learner.error(key, value))
 
     def get_weight_hash(self) -> str:
-        """16 hexadecimal digits that name the weights: the same after the same history, in every run and on every machine."""
+        """16 hexadecimal digits that name the weights: the same after the same history, in every run on one machine, and under the default rule on all.
+
+        Other rules are run by engines, whose matrix products add in whatever order suits the processor: on another kind of it, or with another number of
+        threads, the last digits of their weights may differ, and so will the hash. A folder that is carried over keeps its hash until it learns.
+        """
         with self._open() as opened:
             return opened.reading().hash()
 
@@ -183,8 +194,8 @@ class TextMemory:
         with self._open() as opened:
             learner = opened.reading()
             sizes = {
-                "parameters": sum(w.numel() for w in learner.weights),
-                "weight_norm": math.sqrt(sum(float(w.square().sum()) for w in learner.weights)),
+                "parameters": sum(w.numel() for w in learner.weights.matrices()),
+                "weight_norm": math.sqrt(sum(float(w.square().sum()) for w in learner.weights.matrices())),
             }
             return {
                 "records": len(learner.patterns),
@@ -223,6 +234,7 @@ class TextMemory:
         Raises:
             KeyError: There is no such record.
         """
+        self._check_may_change()
         with self._open() as opened, opened.changing():
             if opened.records.of(number) is None:
                 raise KeyError(f"there is no record {number} to forget; history() lists them.")
@@ -238,6 +250,7 @@ class TextMemory:
 
     def reset(self) -> None:
         """Forget everything; snapshots stay."""
+        self._check_may_change()
         self._change(lambda opened: (opened.records.remove(), opened.become(Learner(self.config, self.embedder.width), opened.at)))
 
     def snapshot(self, name: str) -> None:
@@ -247,6 +260,7 @@ class TextMemory:
             ValueError: The name cannot be that of a folder.
             FileExistsError: There is a snapshot of that name.
         """
+        self._check_may_change()
         with self._open() as opened:
             snapshots.copy(opened, snapshots.place(opened.folder, name))
 
@@ -261,9 +275,10 @@ class TextMemory:
             FileNotFoundError: There is no such snapshot.
             DamagedMemory: It is damaged. Nothing was changed.
         """
+        self._check_may_change()
         source, _ = snapshots.read(snapshots.place(self.path, name))
         source.close()
-        with TextMemory(Opened(snapshots.place(self.path, name), None, self.embedder, 5.0, make=False), self.embedder) as kept:
+        with TextMemory(Opened(snapshots.place(self.path, name), None, self.embedder, 5.0, "write"), self.embedder) as kept:
             learner, at = kept._opened.reading(), kept._opened.at
             records = list(kept._opened.records.after())
         learner.config = self.config
@@ -289,6 +304,7 @@ class TextMemory:
         Raises:
             ForeignState: The memories have different embedders.
         """
+        self._check_may_change()
         if other.embedder.identity != self.embedder.identity:
             raise ForeignState(
                 f"memories with the embedders {self.embedder.identity!r} and {other.embedder.identity!r} cannot be merged: their vectors have nothing to do "
@@ -319,12 +335,14 @@ class TextMemory:
         Raises:
             ValueError: A line is not what it should be; it is named. Nothing was changed.
         """
+        self._check_may_change()
         many = interchange.parsed(Path(path), self.embedder, self.config.learning_rate)
         with self._open() as opened:
             return len(opened.append(many))
 
     def flush(self) -> None:
         """Have all that was observed in its final place on the disk, so that it survives the loss of power."""
+        self._check_may_change()
         with self._open() as opened:
             opened.settle()
 
@@ -332,7 +350,8 @@ class TextMemory:
         """Flush, and let go of the files; a memory that is closed can be closed again."""
         if self._is_open:
             try:
-                self._opened.settle()
+                if self._opened.access != "read":
+                    self._opened.settle()
             finally:
                 self._is_open = False
                 self._opened.records.close()
@@ -342,6 +361,12 @@ class TextMemory:
 
     def __exit__(self, *error: object) -> None:
         self.close()
+
+    def _check_may_change(self) -> None:
+        if self._opened.access == "read":
+            raise ReadOnlyMemory(
+                f"{self.path} was opened with read_only=True, and this would change it. Cure: open it without, or fork it to a folder that may be written to."
+            )
 
     def _embedded(self, text: str, associate: str | None) -> tuple[bytes, bytes]:
         texts = [checked_text(text)] if associate is None else [checked_text(text), checked_text(associate, "associate")]

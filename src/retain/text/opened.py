@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import uuid
 from collections.abc import Generator, Iterable
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
@@ -18,9 +18,9 @@ from .config import MemoryConfig
 from .embedders import Embedder
 from .errors import DamagedMemory, StorageFailed
 from .learner import Learner, Step
-from .records import Observed, Record, Records
+from .records import Access, Observed, Record, Records
 
-FORMAT = "1"
+FORMAT = "2"
 CHECKPOINT_EVERY = 64  # records between two generations of weights, and so the most that are learnt again when a memory is opened after a crash
 
 
@@ -35,36 +35,41 @@ class Opened:
         config: What it is made with; what belongs to a memory for good must agree with what is stored.
         embedder: What turns texts into vectors; None if none is asked for.
         timeout: Seconds to wait while another process writes.
-        make: Whether to make the memory if there is none.
+        access: Whether to ``"make"`` the memory if there is none, to ``"write"`` to one that is there, or to ``"read"`` it.
     """
 
-    def __init__(self, folder: Path, config: MemoryConfig | None, embedder: Embedder, timeout: float, make: bool = True) -> None:
-        self.folder, self.lock = folder, threading.RLock()
+    def __init__(self, folder: Path, config: MemoryConfig | None, embedder: Embedder, timeout: float, access: Access = "make") -> None:
+        self.folder, self.lock, self.access = folder, threading.RLock(), access
         try:
-            if make:
+            if access == "make":
                 folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise StorageFailed(f"{folder} cannot be made: {error}. Cure: choose a folder that may be written to.") from None
-        self.records = Records(folder, timeout, make)
+        self.records = Records(folder, timeout, access)
         try:
-            with self.records.writing():
-                meta = self.records.meta()
-                if not meta:
-                    config = config or MemoryConfig()
-                    facts = {
-                        "format": FORMAT,
-                        "name": uuid.uuid4().hex,
-                        "config": config.to_json(),
-                        "embedder": embedder.identity,
-                        "width": embedder.width,
-                    }
-                    self.records.set_meta(**facts, generation=0, last=0, epoch=0)
-                self.config = self._agreed(self.records.meta(), config, embedder)
-                self._load()
-                generations.sweep(folder, self.generation)
+            with self.still():
+                if access != "read":
+                    self._begin(config, embedder)
+                self.config, self.learner = self._agreed(self.records.meta(), config, embedder), None
+                if access != "read":
+                    self._load()
+                    generations.sweep(folder, self.generation)
+            if access == "read":
+                self.reading()
         except BaseException:
             self.records.close()
             raise
+
+    def still(self) -> AbstractContextManager[None]:
+        """Nothing that is looked at within is changed by others meanwhile."""
+        return self.records.reading() if self.access == "read" else self.records.writing()
+
+    def _begin(self, config: MemoryConfig | None, embedder: Embedder) -> None:
+        if self.records.meta():
+            return
+        config = config or MemoryConfig()
+        facts = {"format": FORMAT, "name": uuid.uuid4().hex, "config": config.to_json(), "embedder": embedder.identity, "width": embedder.width}
+        self.records.set_meta(**facts, generation=0, last=0, epoch=0)
 
     def _agreed(self, meta: dict[str, str], config: MemoryConfig | None, embedder: Embedder) -> MemoryConfig:
         if meta["format"] != FORMAT:
@@ -91,16 +96,13 @@ class Opened:
         learner, at = Learner(self.config, int(meta["width"])), 0
         if self.generation:
             learner.load(generations.read(self.folder, self.generation, self.last))
-        known, rest = [], []
-        for record in self.records.after():
-            (known if record.id <= self.last else rest).append(record)
+        known, keys, values = self.records.embeddings(self.last)
         if known:
-            keys, values = (b"".join(getattr(record.observed, part) for record in known) for part in ("key", "value"))
-            learner.patterns.extend([record.id for record in known], *(_grid(data, len(known)) for data in (keys, values)))
-            at = known[-1].id
+            learner.patterns.extend(known, _grid(keys, len(known)), _grid(values, len(known)))
+            at = known[-1]
         if learner.count != len(known):
             raise DamagedMemory(f"{self.records.path} has {len(known)} records where {learner.count} were learnt: some were lost.")
-        for record in rest:
+        for record in self.records.after(self.last):
             _learn(learner, record)
             at = record.id
         self.learner, self.at, self._seen = learner, at, self.records.version
@@ -137,9 +139,19 @@ class Opened:
     def reading(self) -> Learner:
         """The learner, after all that any process has written, to be asked and not changed; hold ``lock`` meanwhile."""
         if self.learner is None or self.records.version != self._seen:
-            with self.changing():
-                pass
+            self._keep_up(tries=3 if self.access == "read" else 1)
         return self.current()
+
+    def _keep_up(self, tries: int) -> None:
+        """Learn what others wrote. They may remove the weights that a reader is about to read, for newer ones, which are there the next time."""
+        try:
+            with self.still():
+                self.current()
+        except BaseException as error:
+            self.learner = None
+            if tries == 1 or not isinstance(error, DamagedMemory):
+                raise
+            self._keep_up(tries - 1)
 
     def append(self, many: Iterable[Observed]) -> list[tuple[Record, Step]]:
         """Learn texts one after the other, all of them or none."""
@@ -205,4 +217,4 @@ def _learn(learner: Learner, record: Record) -> Step:
 
 
 def _grid(data: bytes, rows: int) -> torch.Tensor:
-    return torch.frombuffer(bytearray(data), dtype=torch.int8).reshape(rows, -1).float()
+    return torch.frombuffer(bytearray(data), dtype=torch.int8).reshape(rows, -1)

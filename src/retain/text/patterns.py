@@ -7,6 +7,7 @@ from torch import Tensor
 
 RECENT = 8192  # patterns that an observation is compared with
 EXCITED = 0.5  # from this cosine on a key excites another
+ROWS = 512  # worked on together
 SAME = 0.95  # and from this one on it is the same text, nearly
 
 
@@ -18,7 +19,7 @@ class Patterns:
 
     def __init__(self, width: int) -> None:
         self.width, self.ids = width, list[int]()
-        self._rows = torch.zeros(2, 64, width)  # keys and values
+        self._rows = torch.zeros(2, 64, width, dtype=torch.int8)  # keys and values
         self._norms = torch.zeros(2, 64)
 
     def __len__(self) -> int:
@@ -31,12 +32,15 @@ class Patterns:
         """Put texts behind those that are there: their keys and values [texts, width]."""
         n, size = len(self), len(self) + len(numbers)
         if size > self._rows.shape[1]:
-            room = torch.zeros(2, max(size, 2 * self._rows.shape[1]), self.width)
+            room = torch.zeros(2, max(size, 2 * self._rows.shape[1]), self.width, dtype=torch.int8)
             room[:, :n], norms = self._rows[:, :n], torch.zeros(2, room.shape[1])
             norms[:, :n] = self._norms[:, :n]
             self._rows, self._norms = room, norms
         for i, part in enumerate((keys, values)):
-            self._rows[i, n:size], self._norms[i, n:size] = part, part.norm(dim=1)
+            self._rows[i, n:size] = part
+            for at in range(n, size, ROWS):
+                rows = slice(at, min(at + ROWS, size))
+                self._norms[i, rows] = self._rows[i, rows].float().square().sum(1).sqrt()
         self.ids += numbers
 
     def key(self, index: int) -> Tensor:
@@ -45,11 +49,14 @@ class Patterns:
     def near_keys(self, key: Tensor) -> tuple[Tensor, int]:
         """The cosine of each recent pattern's key with ``key``, and the place of the first of them."""
         first = max(0, len(self) - RECENT)
-        rows, norms = self._rows[0, first : len(self)], self._norms[0, first : len(self)]
-        return (rows @ key) / (norms * key.norm()), first
+        return self._near(0, first, key) / key.square().sum().sqrt(), first
 
     def near_values(self, answer: Tensor, recent: bool = False) -> Tensor:
         """The cosine of each pattern's value, or of each recent one's, with an answer in the space of embeddings."""
-        first = max(0, len(self) - RECENT) if recent else 0
-        rows, norms = self._rows[1, first : len(self)], self._norms[1, first : len(self)]
-        return (rows @ answer) / (norms * answer.norm().clamp(min=1e-12))
+        return self._near(1, max(0, len(self) - RECENT) if recent else 0, answer) / answer.norm().clamp(min=1e-12)
+
+    def _near(self, part: int, first: int, vector: Tensor) -> Tensor:
+        """The products with ``vector``, over the norms. A few rows at a time become floats, which stay near the processor."""
+        rows = self._rows[part, first : len(self)]
+        products = [rows[at : at + ROWS].float() @ vector for at in range(0, rows.shape[0], ROWS)]
+        return torch.cat(products or [vector.new_zeros(0)]) / self._norms[part, first : len(self)]

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 import sqlite3
+import tempfile
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any, Literal
+from urllib.parse import quote
 
 from .errors import DamagedMemory, MemoryBusy, StorageFailed
 
@@ -19,6 +23,9 @@ CREATE TABLE records (
     key BLOB NOT NULL, value BLOB NOT NULL, learning_rate REAL NOT NULL, surprise REAL NOT NULL, checksum BLOB NOT NULL
 );
 """
+
+
+Access = Literal["make", "write", "read"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,17 +70,36 @@ class Record:
 
     @property
     def row(self) -> tuple[object, ...]:
-        plain = (self.id, *(getattr(self.observed, name) for name in _OBSERVED), self.surprise)
-        return (*plain, hashlib.blake2b(repr(plain).encode(), digest_size=8).digest())
+        seen = self.observed
+        plain = (self.id, seen.text, seen.associate, seen.time, seen.metadata, seen.key, seen.value, seen.learning_rate, self.surprise)
+        return (*plain, _checksum(*plain))
 
     @staticmethod
-    def of(row: tuple[object, ...], path: Path) -> Record:
+    def of(row: tuple[Any, ...], path: Path) -> Record:
         """The record in a row, if the row is as it was written."""
+        _check(row, path)
         number, *observed, surprise, _ = row
-        record = Record(id=number, observed=Observed(**dict(zip(_OBSERVED, observed, strict=True))), surprise=surprise)  # pyright: ignore[reportArgumentType]
-        if record.row != row:
-            raise DamagedMemory(f"{path} has changed since it was written: the checksum of its record {number} does not agree.")
-        return record
+        return Record(id=number, observed=Observed(**dict(zip(_OBSERVED, observed, strict=True))), surprise=surprise)
+
+
+def _checksum(
+    number: int, text: str, associate: str | None, time: float, metadata: str, key: bytes, value: bytes, learning_rate: float, surprise: float
+) -> bytes:
+    other = None if associate is None else len(associate)
+    head = f"{number} {len(text)} {other} {len(key)} {time!r} {learning_rate!r} {surprise!r} {text}{associate}{metadata}"
+    digest = hashlib.blake2b(head.encode(), digest_size=8)
+    digest.update(key)
+    digest.update(value)
+    return digest.digest()
+
+
+def _check(row: tuple[Any, ...], path: Path) -> None:
+    try:
+        same = _checksum(*row[:-1]) == row[-1]
+    except TypeError:
+        same = False
+    if not same:
+        raise DamagedMemory(f"{path} has changed since it was written: the checksum of its record {row[0]} does not agree.")
 
 
 class Records:
@@ -82,7 +108,8 @@ class Records:
     Args:
         folder: Where it lies.
         timeout: Seconds to wait while another process writes.
-        make: Whether to make it if there is none.
+        access: Whether to ``"make"`` it if there is none, to ``"write"`` to one that is there, or to ``"read"`` it. Where not even a reader may leave a
+            lock, as on a file system that cannot be written to, what is read is a copy as of now.
 
     Raises:
         StorageFailed: The folder cannot be written to.
@@ -91,11 +118,14 @@ class Records:
         FileNotFoundError: There is none, and none is to be made.
     """
 
-    def __init__(self, folder: Path, timeout: float, make: bool = True) -> None:
-        self.path = folder / FILE
-        if not make and not self.path.is_file():
+    def __init__(self, folder: Path, timeout: float, access: Access = "make") -> None:
+        self.path, self._copied = folder / FILE, None
+        if access != "make" and not self.path.is_file():
             raise FileNotFoundError(f"there is no memory in {folder}: it has no {FILE}.")
         with self._told():
+            if access == "read":
+                self._db = self._to_be_read(timeout)
+                return
             self._db = sqlite3.connect(self.path, timeout=timeout, isolation_level=None, check_same_thread=False)
             try:
                 for pragma in ("journal_mode = WAL", "synchronous = NORMAL", "secure_delete = ON"):
@@ -103,6 +133,28 @@ class Records:
             except sqlite3.Error:
                 self._db.close()
                 raise
+
+    def _to_be_read(self, timeout: float) -> sqlite3.Connection:
+        try:
+            return _reader(self.path, timeout)
+        except sqlite3.OperationalError as error:
+            if "locked" in str(error):
+                raise
+        self._copied = tempfile.TemporaryDirectory()
+        for path in self.path.parent.glob(f"{FILE}*"):
+            if path.name in (FILE, f"{FILE}-wal"):
+                shutil.copyfile(path, Path(self._copied.name) / path.name)
+        return _reader(Path(self._copied.name) / FILE, timeout)
+
+    @contextmanager
+    def reading(self) -> Generator[None, None, None]:
+        """All that is read within is as of one moment."""
+        with self._told():
+            self._db.execute("BEGIN")
+            try:
+                yield
+            finally:
+                self._db.execute("COMMIT")
 
     @contextmanager
     def writing(self) -> Generator[None, None, None]:
@@ -152,6 +204,17 @@ class Records:
             for row in self._db.execute("SELECT * FROM records WHERE id > ? ORDER BY id", (number,)):
                 yield Record.of(row, self.path)
 
+    def embeddings(self, last: int) -> tuple[list[int], bytes, bytes]:
+        """The numbers of the lines up to one, and their keys and their values behind each other; each line is checked."""
+        with self._told():
+            numbers, keys, values = list[int](), list[bytes](), list[bytes]()
+            for row in self._db.execute("SELECT * FROM records WHERE id <= ? ORDER BY id", (last,)):
+                _check(row, self.path)
+                numbers.append(row[0])
+                keys.append(row[5])
+                values.append(row[6])
+            return numbers, b"".join(keys), b"".join(values)
+
     def of(self, number: int) -> Record | None:
         with self._told():
             row = self._db.execute("SELECT * FROM records WHERE id = ?", (number,)).fetchone()
@@ -177,7 +240,8 @@ class Records:
 
     def copy_to(self, folder: Path) -> None:
         """Put a copy of what is committed into another folder; a connection cannot copy what it is about to write itself, so another does."""
-        with self._told(), closing(sqlite3.connect(self.path)) as committed, closing(sqlite3.connect(folder / FILE)) as other:
+        path = self.path if self._copied is None else Path(self._copied.name) / FILE
+        with self._told(), closing(_reader(path, 0.0)) as committed, closing(sqlite3.connect(folder / FILE)) as other:
             committed.backup(other)
 
     def settle(self) -> None:
@@ -187,6 +251,8 @@ class Records:
 
     def close(self) -> None:
         self._db.close()
+        if self._copied is not None:
+            self._copied.cleanup()
 
     @contextmanager
     def _told(self) -> Generator[None, None, None]:
@@ -202,6 +268,18 @@ class Records:
             if isinstance(error, sqlite3.OperationalError) and any(word in said for word in ("full", "readonly", "unable to open", "disk I/O")):
                 raise StorageFailed(
                     f"{self.path} cannot be written: {said}. Nothing was changed by this call, and what was acknowledged before is still there. "
-                    "Cure: make room, or choose a folder that may be written to."
+                    "Cure: make room, or choose a folder that may be written to; a memory that is only asked can be opened with read_only=True."
                 ) from None
             raise DamagedMemory(f"{self.path} is damaged, or no memory at all: {said}.") from None
+
+
+def _reader(path: Path, timeout: float) -> sqlite3.Connection:
+    """A connection that writes nothing, and is known to read."""
+    uri = f"file:{quote(str(path.absolute()))}?mode=ro"
+    db = sqlite3.connect(uri, timeout=timeout, isolation_level=None, check_same_thread=False, uri=True)
+    try:
+        db.execute("SELECT name FROM sqlite_master").fetchall()
+    except sqlite3.Error:
+        db.close()
+        raise
+    return db

@@ -32,7 +32,7 @@ def copy(memory: Opened, target: Path) -> None:
     except OSError as error:
         raise StorageFailed(f"{target} cannot be made: {error}. Cure: choose a folder that may be written to.") from None
     try:
-        with memory.changing():
+        with memory.still():
             learner = memory.current()
             memory.records.copy_to(being_made)
             generations.write(being_made, 1, memory.at, learner.tensors())
@@ -95,7 +95,7 @@ def read(folder: Path) -> tuple[Records, dict[str, str]]:
         DamagedMemory: It is damaged.
     """
     try:
-        records = Records(folder, timeout=5.0, make=False)
+        records = Records(folder, timeout=5.0, access="write")
     except FileNotFoundError:
         there = ", ".join(names(folder.parent.parent)) or "none"
         raise FileNotFoundError(f"there is no snapshot {folder.name!r} of {folder.parent.parent}. There are: {there}.") from None
@@ -138,3 +138,11 @@ def recover(folder: Path, name: str) -> None:
         shutil.copy2(path, folder / path.name)
     shutil.copy2(source / FILE, folder / f".{FILE}.new")
     os.replace(folder / f".{FILE}.new", folder / FILE)
+
+
+def with_cure(error: DamagedMemory, folder: Path) -> DamagedMemory:
+    """The error, and the newest snapshot to go back to."""
+    name = last_good(folder)
+    if name is None:
+        return DamagedMemory(f"{error} There is no snapshot of it that is whole.")
+    return DamagedMemory(f"{error} Cure: TextMemory.recover(path, {name!r}) goes back to the newest whole snapshot.", name)

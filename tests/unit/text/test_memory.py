@@ -39,6 +39,9 @@ def test_temperature_spreads_attention_and_asking_changes_nothing(tmp_path: Path
         assert cold[0] > warm[0]
         memory.surprise("something else")
         assert memory.get_weight_hash() == before
+        for bad in (0.0, float("nan")):
+            with pytest.raises(ValueError, match="temperature"):
+                memory.infer(FACTS[0], temperature=bad)
 
 
 def test_an_empty_memory_answers_nothing(tmp_path: Path) -> None:
@@ -72,7 +75,11 @@ BAD_TEXTS: list[Any] = ["", "  \n", "a\0b", "\ud800", "x" * 1_000_000, b"bytes",
 def test_bad_texts_are_refused_and_nothing_changes(tmp_path: Path, text: Any) -> None:
     with taught(tmp_path / "notes", FACTS[:2]) as memory:
         before = memory.get_weight_hash()
-        for call in (memory.observe, memory.infer, memory.surprise, lambda t: memory.observe("fine", t) if t is not None else memory.observe(t)):
+
+        def as_associate(associate: Any) -> None:
+            memory.observe("fine", "" if associate is None else associate)
+
+        for call in (memory.observe, memory.infer, memory.surprise, as_associate):
             with pytest.raises((ValueError, TypeError)):
                 call(text)
         assert (memory.get_weight_hash(), memory.stats()["records"]) == (before, 2)
@@ -97,9 +104,7 @@ def test_bad_arguments_are_refused_and_nothing_changes(tmp_path: Path, given: di
         assert (memory.get_weight_hash(), memory.stats()["records"]) == (before, 2)
 
 
-@pytest.mark.parametrize(
-    "given", [{"dim": 0}, {"memory_depth": 5}, {"learning_rate": float("nan")}, {"temperature": 0.0}, {"momentum": 1.0}, {"forgetting": -0.1}]
-)
+@pytest.mark.parametrize("given", [{"dim": 0}, {"memory_depth": 5}, {"learning_rate": float("nan")}, {"momentum": 1.0}, {"forgetting": -0.1}])
 def test_bad_configs_are_refused(given: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(given))):
         MemoryConfig(**given)
