@@ -76,17 +76,6 @@ def last_good(folder: Path) -> str | None:
     return None
 
 
-def with_cure(error: DamagedMemory, folder: Path) -> DamagedMemory:
-    """The same error of the memory in a folder, with what can be done about it."""
-    name = last_good(folder)
-    cure = (
-        "There is no snapshot of it that is whole."
-        if name is None
-        else f"Cure: TextMemory.recover(path, {name!r}) goes back to the newest whole snapshot."
-    )
-    return DamagedMemory(f"{error} {cure}", name)
-
-
 def read(folder: Path) -> tuple[Records, dict[str, str]]:
     """The log of a snapshot, closed again if anything in it, or in its weights, is not as it was written; and what it is made with.
 

@@ -88,6 +88,7 @@ class Making:
     """What a new memory is made with. Each field is a field of ``MemoryConfig``; one that is left out is the memory's own, or the default."""
 
     dim: Annotated[int | None, typer.Option(help="Of a new memory: its width, 8 to 8192.")] = None
+    preset: Annotated[str | None, typer.Option(help="Of a new memory: the rule by which it learns; retain presets lists them.")] = None
     memory_depth: Annotated[int | None, typer.Option(help="Of a new memory: layers of its network, 1 to 4.")] = None
     momentum: Annotated[float | None, typer.Option(help="Of a new memory: how much of each step lingers in the next.")] = None
     forgetting: Annotated[float | None, typer.Option(help="Of a new memory: the share of its weights that each step lets go.")] = None
@@ -102,7 +103,7 @@ class Making:
             ValueError: A number is outside its range, or there is no such device.
         """
         given = {name: value for name, value in asdict(self).items() if value is not None}
-        config = replace(MemoryConfig() if made is None else made.config, **given)
+        config = MemoryConfig(**given) if made is None else replace(made.config, **given)
         try:
             kind = torch.device(config.device).type
         except RuntimeError:

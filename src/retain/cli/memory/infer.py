@@ -16,7 +16,7 @@ from ._telling import Json, say, say_json
 def infer(
     text: Annotated[str | None, typer.Argument(help="The question; standard input for - or nothing.")] = None,
     top: Annotated[int, typer.Option(help="How many texts at most.")] = 5,
-    temperature: Annotated[float | None, typer.Option(help="How evenly attention is spread; the memory's own if left out.")] = None,
+    temperature: Annotated[float, typer.Option(help="How evenly attention is spread over the texts.")] = 0.1,
     vector: Annotated[bool, typer.Option("--vector", help="With --json: the answer's own numbers, too.")] = False,
     lines: Json = False,
     *,

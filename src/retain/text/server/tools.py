@@ -100,7 +100,7 @@ class _Tools:
         self,
         text: Annotated[str, Field(description="A question or a topic.")],
         top: Annotated[int, Field(description="How many texts at most.")] = 5,
-        temperature: Annotated[float | None, Field(description="How evenly attention is spread. Leave out for the memory's own.")] = None,
+        temperature: Annotated[float, Field(description="How evenly attention is spread over the texts.")] = 0.1,
     ) -> Inferred:
         """Recall what the memory has for a question or a topic. Changes nothing."""
         found = self.memory.infer(text, top=top, temperature=temperature)
