@@ -9,7 +9,6 @@ import json
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -29,7 +28,8 @@ from .sources import Pair, docstrings, verses
 SOURCES: dict[str, Callable[[], list[Pair]]] = {"verses": verses, "docstrings": docstrings}
 POINTS = (100, 300, 1000, 3000, 10_000, 20_000)
 DIMS = (128, 256, 512)
-LINEAR = MemoryConfig(dim=512, memory_depth=1)
+MOMENTUM = 0.0
+"""It has no part in what is known after many texts, and takes as much room as the weights."""
 TURN, AFTER = 5000, (0, 100, 300, 1000, 3000, 5000)
 """Texts before the topic changes, and after it, when the memory is asked."""
 
@@ -78,10 +78,10 @@ def pairs(name: str, folder: Path) -> list[Pair]:
 def memories(width: int, seed: int, dims: tuple[int, ...] = DIMS) -> dict[str, Remembers]:
     """What is compared: search over all embeddings; memories, and as many embeddings as would fill their bytes; memories that are matrices."""
     found: dict[str, Remembers] = {"search": Search(), "least squares": LeastSquares(width)}
+    found["linear"] = Neural(MemoryConfig(dim=max(dims), memory_depth=1, seed=seed, momentum=MOMENTUM), width)
     for dim in dims:
-        memory = found[f"memory {dim}"] = Neural(MemoryConfig(dim=dim, seed=seed), width)
+        memory = found[f"memory {dim}"] = Neural(MemoryConfig(dim=dim, seed=seed, momentum=MOMENTUM), width)
         found[f"reservoir {dim}"] = Search(memory.bytes // width, seed)
-    found["linear"] = Neural(replace(LINEAR, seed=seed), width)
     return found
 
 

@@ -14,7 +14,7 @@ from retain.memory.learner import Momentum
 from retain.memory.retention import Decay
 from retain.memory.structure import MLP
 
-EXPANSION = 2.0  # hidden units over channels of a key
+EXPANSION = 4.0  # hidden units over channels of a key
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,7 +22,8 @@ class MemoryConfig:
     """The size of a memory, and how it learns.
 
     Args:
-        dim: Width of the memory. Its weights are ``2 * memory_depth`` to ``4 * memory_depth`` times ``dim`` squared numbers, however much it reads.
+        dim: Width of the memory. However much it reads, its weights are ``dim`` squared numbers at depth 1, 8 times as many at depth 2, and 16 times as many
+            more for each further layer.
         memory_depth: Layers of the network whose weights are the memory, 1 to 4.
         learning_rate: The rule's rate. At 0.01 a step takes a fresh memory of depth 2 most of the way; no step is longer than what takes the text's own
             error to nothing.
