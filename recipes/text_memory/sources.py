@@ -80,7 +80,7 @@ def edited(text: str, dice: random.Random) -> str:
     """The text with one word left out, or two neighbours exchanged.
 
     Examples:
-        >>> edited("one two three four", random.Random(0)), edited("one two three four", random.Random(2))
+        >>> edited("one two three four", random.Random(5)), edited("one two three four", random.Random(1))
         ('one two four', 'two one three four')
     """
     words = text.split()
