@@ -27,8 +27,8 @@ NAMES = {
     "reservoir 256": "reservoir, bytes of 256",
     "memory 128": "memory, dim 128",
     "reservoir 128": "reservoir, bytes of 128",
-    "linear": "linear memory, dim 512, same rule",
-    "least squares": "linear, least squares",
+    "linear": "matrix, same rule",
+    "least squares": "matrix, least squares",
 }
 COLOURS = {"512": "#1b6ca8", "256": "#c8553d", "128": "#3b8686"}
 Row = dict[str, Any]
@@ -61,9 +61,14 @@ def by_reading(found: Found, figure: Callable[[Row], float]) -> list[list[str]]:
     lines = [["", "bytes", *(f"{n:,} texts" for n in POINTS)]]
     for name, said in NAMES.items():
         if seeds := found.get(name):
-            size = seeds[0][-1]["bytes"]
-            bytes_ = f"{size / 1e6:.2f} MB" if not name.startswith("search") else f"to {size / 1e6:.2f} MB"
-            lines.append([said, bytes_, *(spread([figure(rows[i]) for rows in seeds], ".3f") for i in range(len(seeds[0])))])
+            size = f"{seeds[0][-1]['bytes'] / 1e6:.2f} MB"
+            lines.append(
+                [
+                    said,
+                    f"grows to {size}" if name == "search" else size,
+                    *(spread([figure(rows[i]) for rows in seeds], ".3f") for i in range(len(seeds[0]))),
+                ]
+            )
     return lines
 
 
@@ -107,7 +112,7 @@ def drawn(found: dict[str, Found]) -> Figure:
         axes[1][column].set_xlabel("texts read")
     axes[0][0].set_ylabel("right text first")
     axes[1][0].set_ylabel("unseen over seen (AUROC of surprise)")
-    for at, name in enumerate(("memory 512", "memory 256")):
+    for at, name in enumerate(("memory 256", "linear")):
         for kind, colour in (("first, read", "#333333"), ("first, unread", "#999999"), ("second, unread", "#c8553d")):
             values = [statistics.mean(rows[i][kind] for rows in found["change"][name]) for i in range(len(AFTER))]
             axes[at][2].plot(AFTER, values, marker="o", markersize=3, color=colour, label=kind)

@@ -59,7 +59,7 @@ def main(
             streams = [material.stream(seed) for material in materials]
             if path.exists():
                 results["memories"] = json.loads(path.read_text())["memories"]
-            for name, memory in memories(embedder.width, seed).items():
+            for name, memory in memories(embedder.width, seed, DIMS if len(streams) == 1 else DIMS[1:2]).items():
                 if name in results["memories"]:
                     continue
                 start = time.perf_counter()
