@@ -38,10 +38,21 @@ class Remembers(Protocol):
 
 
 class Distinct(Patterns):
-    """Patterns of texts that are known to differ: no equal is looked for, which would take more time than a step of a small memory."""
+    """Patterns of texts that are known to differ, for a learner that is not asked how sure it is.
+
+    No equal of a text is looked for, and none is recalled while it learns, which would take more time than the steps of a small memory; the steps are the
+    same.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__(width)
+        self.learning = False
 
     def near_keys(self, key: Tensor) -> tuple[Tensor, int]:
         return key.new_zeros(0), len(self)
+
+    def near_values(self, answer: Tensor, recent: bool = False) -> Tensor:
+        return answer.new_zeros(len(self)) if self.learning else super().near_values(answer, recent)
 
 
 class Neural:
@@ -49,14 +60,16 @@ class Neural:
 
     def __init__(self, config: MemoryConfig, width: int) -> None:
         self.learner, self.texts = Learner(config, width), list[bytes]()
-        self.learner.patterns = Distinct(width)
+        self.learner.patterns = self.patterns = Distinct(width)
 
     @property
     def bytes(self) -> int:
         return sum(w.numel() * w.element_size() for w in (*self.learner.weights, *self.learner.momentum))
 
     def observe(self, text: bytes) -> None:
+        self.patterns.learning = True
         self.learner.observe(len(self.texts) + 1, text, text, self.learner.config.learning_rate)
+        self.patterns.learning = False
         self.texts.append(text)
 
     def scores(self, questions: list[bytes]) -> Tensor:

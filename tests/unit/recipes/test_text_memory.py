@@ -15,6 +15,7 @@ from recipes.text_memory.sources import Pair, described, distinct, edited
 from torch import Tensor
 
 from retain.text import HashingEmbedder, MemoryConfig
+from retain.text.learner import Learner
 
 WORDS = [f"{a}{b}" for a in ("amber", "boat", "cedar", "drum") for b in ("dale", "fern", "gale", "iris", "moss")]
 
@@ -118,6 +119,16 @@ def test_a_memory_knows_what_it_has_read(stream: Stream) -> None:
     assert rows[1]["unseen over seen"] > 0.6
     assert rows[1]["recall"]["5"] > 0.5
     assert asked(memory, stream, 60, 0) == rows[1]
+
+
+def test_a_memory_of_texts_that_differ_learns_what_any_learner_does(stream: Stream) -> None:
+    memory, learner = Neural(MemoryConfig(dim=16), 64), Learner(MemoryConfig(dim=16), 64)
+    for i, text in enumerate(stream.texts[:20]):
+        memory.observe(text)
+        learner.observe(i, text, text, 0.01)
+    assert memory.learner.hash() == learner.hash()
+    question = next(iter(stream.questions.values()))
+    torch.testing.assert_close(memory.scores([question])[0], learner.scores(learner.answer(learner.key(question))))
 
 
 def test_another_topic_is_strange_until_it_is_read(stream: Stream) -> None:
