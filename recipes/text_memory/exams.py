@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterable, Sequence
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -14,6 +15,8 @@ from .memories import Remembers
 
 SAMPLE = 300
 """Texts of a kind that are asked at a time, at most."""
+FROM_EACH = 100
+"""Texts of a stretch that are asked by their questions and edits, at most."""
 END = 100
 """Texts that count as the oldest and the newest."""
 
@@ -42,27 +45,34 @@ def ranks(scores: Tensor, right: Sequence[int]) -> Tensor:
 def asked(memory: Remembers, stream: Stream, read: int, seed: int) -> dict[str, Any]:
     """The exam of a memory that has observed the first ``read`` texts of a stream."""
     dice = random.Random(f"exam {read} {seed}")
-    places = [place for place in stream.questions if place < read]
-    places = sorted(dice.sample(places, min(SAMPLE, len(places))))
     seen = memory.strangeness([stream.texts[place] for place in dice.sample(range(read), min(SAMPLE, read))])
     unseen = memory.strangeness(dice.sample(stream.unseen, min(SAMPLE, len(stream.unseen))))
-    originals, edits = (memory.strangeness([rows[place] for place in places]) for rows in (stream.texts, stream.edits))
-    old, new = range(min(END, read)), range(max(0, read - END), read)
+    old, new = (memory.strangeness(stream.texts[part]) for part in (slice(0, min(END, read)), slice(max(0, read - END), read)))
+    stretches = []
+    for first, end in pairwise(stream.bounds):
+        if end <= read:
+            places = sorted(place for place in stream.questions if first <= place < end)
+            places = sorted(dice.sample(places, min(FROM_EACH, len(places))))
+            originals, edits = (memory.strangeness([rows[place] for place in places]) for rows in (stream.texts, stream.edits))
+            stretches.append(
+                {
+                    "first": first,
+                    "texts": end - first,
+                    "asked": len(places),
+                    **_recall(memory, stream, places),
+                    "unseen over edited": above(edits, unseen),
+                    "edited over seen": above(originals, edits),
+                }
+            )
     found: dict[str, Any] = {
         "read": read,
         "bytes": memory.bytes,
-        "asked": len(places),
-        "recall": _recall(memory, stream, places),
         "unseen over seen": above(seen, unseen),
-        "unseen over edited": above(edits, unseen),
-        "edited over seen": above(originals, edits),
-        "unseen over oldest": above(memory.strangeness([stream.texts[place] for place in old]), unseen),
-        "unseen over newest": above(memory.strangeness([stream.texts[place] for place in new]), unseen),
-        "strangeness": {name: float(t.mean()) for name, t in {"seen": seen, "edited": edits, "unseen": unseen}.items()},
+        "unseen over oldest": above(old, unseen),
+        "unseen over newest": above(new, unseen),
+        "strangeness": {"seen": float(seen.mean()), "unseen": float(unseen.mean())},
+        "stretches": stretches,
     }
-    if read == len(stream.texts):
-        found["recall of oldest"] = _recall(memory, stream, [place for place in old if place in stream.questions])
-        found["recall of newest"] = _recall(memory, stream, [place for place in new if place in stream.questions])
     return _rounded(found)
 
 
@@ -91,13 +101,26 @@ def changed(memory: Remembers, first: Stream, second: Stream, read: int, points:
     return rows
 
 
+def over_all(row: dict[str, Any], name: str) -> float:
+    """A figure of the stretches for all that was read: each stretch counts by its texts, however many of them were asked.
+
+    Examples:
+        >>> over_all({"stretches": [{"texts": 100, "first of all": 1.0}, {"texts": 300, "first of all": 0.5}]}, "first of all")
+        0.625
+    """
+    stretches = row["stretches"]
+    return sum(stretch["texts"] * stretch[name] for stretch in stretches) / sum(stretch["texts"] for stretch in stretches)
+
+
 def _recall(memory: Remembers, stream: Stream, places: Sequence[int]) -> dict[str, float]:
     """The share of texts that are found first, or among the first five, by their questions."""
-    if not places:
-        return {}
     rank = ranks(memory.scores([stream.questions[place] for place in places]), places)
-    return {str(most): float((rank < most).double().mean()) for most in (1, 5)}
+    return {name: float((rank < most).double().mean()) for name, most in (("right first", 1), ("right among five", 5))}
 
 
-def _rounded(found: dict[str, Any]) -> dict[str, Any]:
-    return {name: _rounded(x) if isinstance(x, dict) else round(x, 4) if isinstance(x, float) else x for name, x in found.items()}
+def _rounded(found: Any) -> Any:
+    if isinstance(found, dict):
+        return {name: _rounded(x) for name, x in found.items()}
+    if isinstance(found, list):
+        return [_rounded(x) for x in found]
+    return round(found, 4) if isinstance(found, float) else found

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 from torch import Tensor
@@ -16,6 +17,8 @@ from .sources import Pair, edited
 
 MOST, UNSEEN, ASKED = 20_000, 1000, 1500
 """Texts that are observed, texts that never are, and texts that there is a question for."""
+BOUNDS = (0, 100, 300, 1000, 3000, 10_000, MOST - 100, MOST)
+"""Between two of them lies a stretch of the stream; about as many texts have a question in each."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,13 +29,15 @@ class Stream:
         texts: Those that are observed.
         unseen: Those that are not.
         questions: Of some of the observed, by their places.
-        edits: Of some of the observed, by their places: what the text becomes by a small edit.
+        edits: Of the same, by their places: what the text becomes by a small edit.
+        bounds: Where stretches of the stream begin and end. Within a stretch any text is as likely to have a question as any other.
     """
 
     texts: list[bytes]
     unseen: list[bytes]
     questions: Mapping[int, bytes]
     edits: Mapping[int, bytes]
+    bounds: Sequence[int]
 
     @property
     def rows(self) -> Tensor:
@@ -65,26 +70,24 @@ class Material:
         texts = [*(pair.text for pair in drawn), *(pair.question for pair in drawn[:asked]), *edits]
         return cls(drawn, len(edits), edits, kept(embedder, texts, folder))
 
-    def stream(self, seed: int, unseen: int = UNSEEN) -> Stream:
-        """All texts in an order of their own; the last ``unseen`` are never observed.
-
-        Which texts have a question is drawn, too, and does not depend on the text; but the first and the last texts to be observed all have one.
-        """
+    def stream(self, seed: int, unseen: int = UNSEEN, bounds: Sequence[int] = BOUNDS) -> Stream:
+        """All texts in an order of their own, of which the last ``unseen`` are never observed."""
         dice = random.Random(f"order {seed}")
         asked, others = list(range(self.asked)), list(range(self.asked, len(self.pairs)))
+        stretches, read = list(pairwise(bounds)), len(self.pairs) - unseen
+        share = self.asked // len(stretches)
+        places = [place for first, end in stretches for place in dice.sample(range(first, end), min(share, end - first))]
         dice.shuffle(asked)
-        dice.shuffle(others)
-        ends = self.asked // 5
-        middle = [*asked[2 * ends :], *others[unseen:]]
-        dice.shuffle(middle)
-        order = [*asked[:ends], *middle, *asked[ends : 2 * ends], *others[:unseen]]
-        read = len(order) - unseen
-        with_question = {place: i for place, i in enumerate(order[:read]) if i < self.asked}
+        with_question = dict(zip(places, asked, strict=False))
+        rest = [*asked[len(places) :], *others]
+        dice.shuffle(rest)
+        order = [with_question[place] if place in with_question else rest.pop() for place in range(read)]
         return Stream(
-            texts=[self.vectors[self.pairs[i].text] for i in order[:read]],
-            unseen=[self.vectors[self.pairs[i].text] for i in order[read:]],
+            texts=[self.vectors[self.pairs[i].text] for i in order],
+            unseen=[self.vectors[self.pairs[i].text] for i in rest],
             questions={place: self.vectors[self.pairs[i].question] for place, i in with_question.items()},
             edits={place: self.vectors[self.edits[i]] for place, i in with_question.items()},
+            bounds=bounds,
         )
 
 

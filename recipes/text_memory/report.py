@@ -16,6 +16,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from ..evidence import figure_kept, spread, table_put
+from .exams import over_all
 from .run import AFTER, POINTS, SOURCES
 
 HERE = Path(__file__).parent
@@ -40,7 +41,7 @@ def main() -> None:
     """Put the tables into README.md, and draw recall and novelty against how much was read."""
     page, found = HERE / "README.md", {name: results(HERE / name) for name in (*SOURCES, "change")}
     for name in SOURCES:
-        table_put(page, by_reading(found[name], lambda row: row["recall"]["1"]), f"{name} recall")
+        table_put(page, by_reading(found[name], lambda row: over_all(row, "right first")), f"{name} recall")
         table_put(page, by_reading(found[name], lambda row: row["unseen over seen"]), f"{name} novelty")
         table_put(page, at_the_end(found[name]), f"{name} end")
     table_put(page, turned(found["change"]), "change")
@@ -75,13 +76,13 @@ def by_reading(found: Found, figure: Callable[[Row], float]) -> list[list[str]]:
 def at_the_end(found: Found) -> list[list[str]]:
     """After the last text: five best, edits, the oldest and the newest."""
     figures: dict[str, Callable[[Row], float]] = {
-        "right one among five": lambda row: row["recall"]["5"],
-        "unseen over edited": lambda row: row["unseen over edited"],
-        "edited over seen": lambda row: row["edited over seen"],
+        "right one among five": lambda row: over_all(row, "right among five"),
+        "unseen over edited": lambda row: over_all(row, "unseen over edited"),
+        "edited over seen": lambda row: over_all(row, "edited over seen"),
         "unseen over oldest 100": lambda row: row["unseen over oldest"],
         "unseen over newest 100": lambda row: row["unseen over newest"],
-        "oldest 100 recalled": lambda row: row["recall of oldest"]["1"],
-        "newest 100 recalled": lambda row: row["recall of newest"]["1"],
+        "oldest 100 recalled": lambda row: row["stretches"][0]["right first"],
+        "newest 100 recalled": lambda row: row["stretches"][-1]["right first"],
     }
     lines = [["", *figures]]
     for name, said in NAMES.items():
@@ -106,7 +107,7 @@ def drawn(found: dict[str, Found]) -> Figure:
     FigureCanvasAgg(figure)
     axes = figure.subplots(2, 3)
     for column, name in enumerate(SOURCES):
-        _lines(axes[0][column], found[name], lambda row: row["recall"]["1"])
+        _lines(axes[0][column], found[name], lambda row: over_all(row, "right first"))
         _lines(axes[1][column], found[name], lambda row: row["unseen over seen"])
         axes[0][column].set_title(name, fontsize=10)
         axes[1][column].set_xlabel("texts read")
