@@ -32,6 +32,11 @@ NAMES = {
     "least squares": "matrix, least squares",
 }
 COLOURS = {"512": "#1b6ca8", "256": "#c8553d", "128": "#3b8686"}
+TURNED = {
+    "first, read": ("verses, read", "#333333"),
+    "first, unread": ("verses, unread", "#999999"),
+    "second, unread": ("docstrings, unread", "#c8553d"),
+}
 Row = dict[str, Any]
 Found = dict[str, list[list[Row]]]
 """Rows of each memory, by seed."""
@@ -95,9 +100,9 @@ def turned(found: Found) -> list[list[str]]:
     """How strange both topics are, by how much of the second was read."""
     lines = [["", "texts", *(f"{n:,}" for n in AFTER)]]
     for name in [name for name in NAMES if name in found]:
-        for kind in ("first, read", "first, unread", "second, unread"):
+        for kind, (told, _) in TURNED.items():
             values = [[rows[i][kind] for rows in found[name]] for i in range(len(AFTER))]
-            lines.append([NAMES[name], kind, *(spread(x) for x in values)])
+            lines.append([NAMES[name], told, *(spread(x, ".3f") for x in values)])
     return lines
 
 
@@ -114,12 +119,12 @@ def drawn(found: dict[str, Found]) -> Figure:
     axes[0][0].set_ylabel("right text first")
     axes[1][0].set_ylabel("unseen over seen (AUROC of surprise)")
     for at, name in enumerate(("memory 256", "linear")):
-        for kind, colour in (("first, read", "#333333"), ("first, unread", "#999999"), ("second, unread", "#c8553d")):
+        for kind, (told, colour) in TURNED.items():
             values = [statistics.mean(rows[i][kind] for rows in found["change"][name]) for i in range(len(AFTER))]
-            axes[at][2].plot(AFTER, values, marker="o", markersize=3, color=colour, label=kind)
+            axes[at][2].plot(AFTER, values, marker="o", markersize=3, color=colour, label=told)
         axes[at][2].set_title(f"{NAMES[name]}: surprise after a change of topic", fontsize=10)
         axes[at][2].legend(frameon=False, fontsize=8)
-    axes[1][2].set_xlabel("texts read of the second topic")
+    axes[1][2].set_xlabel("docstrings read")
     figure.legend(*axes[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=5, frameon=False, fontsize=8)
     return figure
 
