@@ -25,8 +25,8 @@ class MemoryConfig:
     gives the same weights on every machine. All others are run by the library's engines, on keys of length one and values as long as the root of ``dim``.
 
     Args:
-        dim: Width of the memory. The weights of the default are ``2 * memory_depth`` to ``4 * memory_depth`` times ``dim`` squared numbers, and those of a
-            matrix ``dim`` squared, however much is read.
+        dim: Width of the memory. However much is read, the weights of a matrix are ``dim`` squared numbers; those of the default are 8 times as many, and 16
+            times as many more for each layer beyond the second.
         memory_depth: Layers of the network whose weights are the memory, 1 to 4; 2, or what the preset has.
         learning_rate: The rule's rate. The default's is 0.01, at which a step takes a fresh memory of depth 2 most of the way; that of others is half of what
             a fresh memory of theirs bears.

@@ -16,7 +16,7 @@ from retain.memory.retention import Decay
 from retain.memory.structure import MLP
 
 DEFAULT = "titans"
-EXPANSION = 2.0  # hidden units over channels of a key, in the default rule
+EXPANSION = 4.0  # hidden units over channels of a key, in the default rule
 EACH = ("update_every", "chunk")  # arguments of presets: how many tokens share one point at which gradients are taken
 
 
