@@ -20,6 +20,7 @@ from .exams import over_all
 from .run import AFTER, POINTS, SOURCES
 
 HERE = Path(__file__).parent
+GUIDE = HERE.parents[1] / "docs" / "text-memory.md"
 NAMES = {
     "search": "search over all",
     "memory 512": "memory, dim 512",
@@ -50,6 +51,7 @@ def main() -> None:
         table_put(page, by_reading(found[name], lambda row: row["unseen over seen"]), f"{name} novelty")
         table_put(page, at_the_end(found[name]), f"{name} end")
     table_put(page, turned(found["change"]), "change")
+    table_put(GUIDE, at_the_end(found["verses"]), "evidence")
     figure_kept(HERE / "text_memory.png", drawn(found))
 
 
