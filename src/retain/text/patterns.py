@@ -21,6 +21,7 @@ class Patterns:
         self.width, self.ids = width, list[int]()
         self._rows = torch.zeros(2, 64, width, dtype=torch.int8)  # keys and values
         self._norms = torch.zeros(2, 64)
+        self._floats = torch.empty(ROWS, width)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -56,7 +57,10 @@ class Patterns:
         return self._near(1, max(0, len(self) - RECENT) if recent else 0, answer) / answer.norm().clamp(min=1e-12)
 
     def _near(self, part: int, first: int, vector: Tensor) -> Tensor:
-        """The products with ``vector``, over the norms. A few rows at a time become floats, which stay near the processor."""
-        rows = self._rows[part, first : len(self)]
-        products = [rows[at : at + ROWS].float() @ vector for at in range(0, rows.shape[0], ROWS)]
-        return torch.cat(products or [vector.new_zeros(0)]) / self._norms[part, first : len(self)]
+        """The products with ``vector``, over the norms. A few rows at a time become floats, in one place that stays near the processor."""
+        rows, norms = self._rows[part, first : len(self)], self._norms[part, first : len(self)]
+        products = torch.empty_like(norms)
+        for at in range(0, len(norms), ROWS):
+            some = self._floats[: len(norms) - at]
+            torch.mv(some.copy_(rows[at : at + ROWS]), vector, out=products[at : at + ROWS])
+        return products.div_(norms)
