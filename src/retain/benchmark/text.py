@@ -33,6 +33,7 @@ def measure_text(plan: Plan, watch: Watch) -> dict[str, Any]:
 
 def measure_memory(many: int, repeats: int, watch: Watch) -> dict[str, Any]:
     """What ``measure_text`` says, of a memory of ``FEW`` records, and of one of ``many``."""
+    torch.set_num_threads(1)  # a second one would only wait for the first, and waiting takes a processor's time, too
     rows = []
     with tempfile.TemporaryDirectory() as temporary:
         for part, records in enumerate((FEW, many)):
