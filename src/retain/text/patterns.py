@@ -57,8 +57,8 @@ class Patterns:
         first = max(0, len(self) - RECENT) if recent else 0
         fine = (answer * (127 * FINER / answer.abs().max().clamp(min=1e-30))).round()
         coarse = (fine / FINER).round()
-        products = self._products(1, first, coarse) * FINER + self._products(1, first, fine - coarse * FINER)
-        return products / self._norms[1, first : len(self)] / fine.norm().clamp(min=1.0)
+        products = self._products(1, first, coarse).double() * FINER + self._products(1, first, fine - coarse * FINER)
+        return (products / self._norms[1, first : len(self)] / fine.norm().clamp(min=1.0)).float()
 
     def _products(self, part: int, first: int, vector: Tensor) -> Tensor:
         """Those with a vector of whole numbers from -127 to 127, in bytes: they are a quarter of what floats are, and a machine that has products of bytes is

@@ -46,3 +46,11 @@ def test_only_recent_keys_are_compared_with_and_all_values() -> None:
     assert len(patterns.near_values(keys[0].float())) == RECENT + 3
     assert len(patterns.near_values(keys[0].float(), recent=True)) == RECENT
     assert float(patterns.near_values(keys[0].float())[0]) == pytest.approx(1.0, abs=1e-4)
+
+
+def test_wide_embeddings_do_not_run_over() -> None:
+    patterns, rows = Patterns(4096), torch.full((2, 4096), 127, dtype=torch.int8)
+    rows[1] = -127
+    patterns.extend([1, 2], rows, rows)
+    torch.testing.assert_close(patterns.near_values(torch.full((4096,), 0.1)), torch.tensor([1.0, -1.0]))
+    torch.testing.assert_close(patterns.near_keys(rows[0])[0], torch.tensor([1.0, -1.0]))
