@@ -166,10 +166,10 @@ def _conversation(path: Path) -> Kept:
 
 def _tensors(state: MemoryState) -> dict[str, Tensor]:
     """What retention keeps, and what the learner keeps beside it, as of the last folded step; each [rows * heads, ...]."""
-    tensors = {name: w.flatten(0, 1) for name, w in state.accumulator.items()}
+    tensors = {name: state.accumulator[name].flatten(0, 1) for name in sorted(state.accumulator)}
     for number, moment in enumerate(state.moments, 1):
         order = f" {number}" if len(state.moments) > 1 else ""
-        tensors |= {f"momentum{order} of {name}": w.flatten(0, 1) for name, w in moment.items()}
+        tensors |= {f"momentum{order} of {name}": moment[name].flatten(0, 1) for name in sorted(moment)}
     return tensors
 
 

@@ -79,6 +79,7 @@ def memory_page(reading: LineReading, title: str, facts: Sequence[str] = ()) -> 
         "start": 0,
         "terms": OF_LINES,
         "draws": RECALLED,
+        "range": [0, 1],
         "recalled": reading.recalled,
         "records": reading.records,
     }

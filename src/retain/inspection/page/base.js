@@ -28,7 +28,7 @@ function oklch(L, C, H) {
 }
 /* Lightness falls in light mode, and rises in dark mode, evenly with the value. */
 function colour(share, night = dark.matches) {
-  return night ? oklch(0.205 + 0.335 * share, 0.012 + 0.128 * share, 75 - 42 * share) : oklch(0.985 - 0.285 * share, 0.006 + 0.164 * share, 92 - 52 * share);
+  return night ? oklch(0.205 + 0.32 * share, 0.012 + 0.128 * share, 75 - 42 * share) : oklch(0.985 - 0.285 * share, 0.006 + 0.164 * share, 92 - 52 * share);
 }
 function scaleStyle() {
   const rules = (night) => Array.from({ length: LEVELS }, (_, i) => `.k${i}{background-color:${colour(i / (LEVELS - 1), night)}}`).join("");
@@ -44,10 +44,11 @@ function number(x) {
   return text.replace("-", "−");
 }
 function escaped(text) { return text.replace(/[&<>"]/g, (c) => ({ "&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;" })[c]); }
-function shown(text) { return text.replace(/\n/g, "↵").replace(/\t/g, "⇥").replace(/\r/g, "␍"); }
+function shown(text) { return (/^ +$/.test(text) ? "␣".repeat(text.length) : text).replace(/\n/g, "↵").replace(/\t/g, "⇥").replace(/\r/g, "␍"); }
 function counted(n, noun) { return `${n.toLocaleString("en")} ${noun}${n === 1 ? "" : "s"}`; }
 /* The range that colours span: from the 2nd percentile to the 99.5th; to the most where that leaves nothing. */
 function domain(values) {
+  if (DATA.range) return DATA.range;
   const sorted = Float32Array.from(values).filter(Number.isFinite).sort();
   if (!sorted.length) return [0, 1];
   const low = sorted[Math.floor(sorted.length * 0.02)], most = sorted[sorted.length - 1];

@@ -42,7 +42,7 @@ function move(event) {
   if (next) { event.preventDefault(); choose(Number(next.dataset.i), true); }
 }
 $("title").textContent = DATA.title;
-$("facts").textContent = DATA.states[0].hash === DATA.states[1].hash ? "The two are equal." : `${counted(new Set(changes.map((one) => one.tensor)).size, "tensor")}, ${counted(changes.filter((one) => one.moved > 0).length, "head")} of them moved`;
+$("facts").textContent = DATA.states[0].hash === DATA.states[1].hash ? "The two are equal." : `${counted(new Set(changes.map((one) => one.tensor)).size, "tensor")}; ${changes.filter((one) => one.moved > 0).length} of ${counted(changes.length, "head")} moved`;
 $("states").innerHTML = `<thead><tr><th></th><th>before</th><th>after</th></tr></thead><tbody>${[["where", (s) => s.name], ["hash", (s) => s.hash], [DATA.states[0].records ? "records" : "tokens read", (s) => s.seen.map((n) => n.toLocaleString("en")).join(", ")]].map(([name, of]) => `<tr><th>${name}</th>${DATA.states.map((s) => `<td class="num">${escaped(of(s))}</td>`).join("")}</tr>`).join("")}</tbody>`;
 if (DATA.states[0].records) {
   const list = (title, entries, count) => (count ? `<h3 class="quiet">${title}: ${count.toLocaleString("en")}${entries.length < count ? `, of which the first ${entries.length}` : ""}</h3>${entries.map(([id, text]) => `<div class="record-row"><span class="where">${id}</span><span class="record">${escaped(text)}</span></div>`).join("")}` : "");
