@@ -104,6 +104,7 @@ def compare(before: Kept, after: Kept, initial: Kept | None = None) -> Compariso
         StateMismatch: The states hold different tensors, and so are not of one memory.
 
     Examples:
+        >>> import torch
         >>> before = Kept(name="a", rule="r", hash="1", seen=(1,), tensors={"w": torch.tensor([[3.0, 4.0]])})
         >>> after = Kept(name="b", rule="r", hash="2", seen=(2,), tensors={"w": torch.tensor([[3.0, 6.0]])})
         >>> change = compare(before, after).changes[0]

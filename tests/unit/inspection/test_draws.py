@@ -75,8 +75,8 @@ def test_in_a_deep_memory_they_are_slopes_of_the_answers_length() -> None:
         y, _, _ = Recurrent().run(rule, replace(tokens, v=v), state)
         return y[0, t].norm(dim=-1)
 
-    for found in many:
-        for s in range(found.at + 1):
+    for found, written in zip(many, ([3], [0, 4, TIME - 1]), strict=True):
+        for s in written:
             slopes = torch.zeros(HEADS, WIDTH)
             for i in range(WIDTH):
                 step = torch.zeros_like(tokens.v)
