@@ -69,12 +69,38 @@ def load_state(path: str | os.PathLike[str], rule: MemoryRule) -> MemoryState:
         Traceback (most recent call last):
         retain.core.errors.NotAStateFile: pyproject.toml is not a saved memory state; save_state writes one.
     """
-    header, tensors = unsealed(_format(), path)
-    if header["rule"] != repr(rule):
+    state, written = read_state(path)
+    if written != repr(rule):
         raise ForeignState(
-            f"{path} was written under another rule and means nothing under this one.\n  written under: {header['rule']}\n  asked for:     {rule!r}"
+            f"{path} was written under another rule and means nothing under this one.\n  written under: {written}\n  asked for:     {rule!r}"
         )
-    return MemoryState.of(tensors)
+    return state
+
+
+def read_state(path: str | os.PathLike[str]) -> tuple[MemoryState, str]:
+    """A state that ``save_state`` wrote, to be looked at, and the rule that it was written under, in words.
+
+    Args:
+        path: The file.
+
+    Raises:
+        NotAStateFile: The file is something else, a pickle for one.
+        DamagedStateFile: It is cut short, or its bytes have changed.
+        UnsupportedStateVersion: It was written in a format that this version does not know.
+        OSError: The file cannot be read.
+
+    Examples:
+        >>> import tempfile
+        >>> from retain import NeuralMemory
+        >>> memory = NeuralMemory(8)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     save_state(memory.start(1), f"{folder}/notes.memory", memory.rule)
+        ...     state, rule = read_state(f"{folder}/notes.memory")
+        >>> state.clock.tolist(), rule == repr(memory.rule)
+        ([0], True)
+    """
+    header, tensors = unsealed(_format(), path)
+    return MemoryState.of(tensors), header["rule"]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,6 +18,7 @@ COMMANDS = {
     "demo": "Train small memory models, find a needle in a million bytes, and read a package never seen.",
     "eval": "Ask a model what it was trained for, beside its controls.",
     "generate": "Let a trained model go on from a prompt.",
+    "inspect": "Look into a memory: what surprises it, what it writes, what its reads draw on, what changed.",
     "memory": "Give an agent a memory of texts: observe, infer, and a server.",
     "presets": "Print the memories that have a name.",
     "retrofit": "Give a language model that is trained already a memory.",
