@@ -51,12 +51,12 @@ def pages() -> list[Path]:
 
 
 def commands_of(page: str, text: str) -> Iterator[Command]:
-    """The commands in a page's shell blocks, and those that its JSON blocks name."""
+    """The commands in a page's shell blocks, and the servers that its settings name."""
     for language, block in BLOCK.findall(text):
         if language in TYPED:
             yield from _typed(page, block)
-        elif language == "json":
-            for server in _servers(json.loads(block)):
+        elif language in {"json", "toml"}:
+            for server in _servers(json.loads(block) if language == "json" else tomllib.loads(block)):
                 yield Command(page, (Path(server["command"]).name, *server["args"]))
 
 

@@ -3,9 +3,11 @@
 ``mkdocs build --strict``, which ``make test`` runs first, checks what only a build can: links within the site, names of the reference, formulas.
 """
 
+import doctest
 import importlib
 import importlib.util
 import re
+from inspect import isclass, isfunction
 from pathlib import Path
 from types import ModuleType
 from urllib.parse import urlsplit
@@ -55,6 +57,41 @@ def test_every_public_name_is_on_its_page(name: str) -> None:
     listed = {line.rsplit(".", 1)[1] for line in page.splitlines() if line.startswith("::: ")}
     listed |= {inner.rsplit(".", 1)[1] for inner in REFERENCE.MODULES if f"]({inner}.md)" in page}
     assert listed == set(offered(module_of(name)))
+
+
+def undocumented(thing: object) -> str | None:
+    """What the reference would lack of a name: None if it has a docstring and, as a class or a function, an example that runs. An error needs no example."""
+    doc = thing.__doc__ or ""
+    if not (isclass(thing) or isfunction(thing)):
+        return None  # a value, whose type has the docstring
+    if not doc.strip():
+        return "has no docstring"
+    if isclass(thing) and issubclass(thing, BaseException):
+        return None
+    examples = doctest.DocTestParser().get_examples(doc)
+    return None if examples and not any(example.options.get(doctest.SKIP) for example in examples) else "has no example that runs"
+
+
+@pytest.mark.parametrize("name", REFERENCE.MODULES)
+def test_every_public_name_says_what_it_is(name: str) -> None:
+    module = module_of(name)
+    assert (module.__doc__ or "").strip()
+    lacking = [f"{name}.{each} {said}" for each in offered(module) if (said := undocumented(getattr(module, each)))]
+    assert not lacking, "\n".join(lacking)
+
+
+def test_a_name_that_says_nothing_is_seen() -> None:
+    def bare() -> None: ...
+    def told() -> None:
+        """A sentence."""
+
+    def skipped() -> None:
+        """A sentence.
+
+        >>> 1  # doctest: +SKIP
+        """
+
+    assert [undocumented(each) for each in (bare, told, skipped)] == ["has no docstring", *["has no example that runs"] * 2]
 
 
 def test_the_hook_sees_what_python_sees(tmp_path: Path) -> None:

@@ -21,7 +21,14 @@ from .state import LEVELS, BlockState
 
 
 class AbstractMixer(nn.Module, ABC):
-    """The half of a block in which tokens meet: in a memory, in attention, or in both."""
+    """The half of a block in which tokens meet: in a memory, in attention, or in both.
+
+    Examples:
+        >>> import torch
+        >>> from retain.blocks import MAG
+        >>> issubclass(MAG, AbstractMixer)
+        True
+    """
 
     @abstractmethod
     def start(self, batch: int) -> BlockState:
