@@ -1,7 +1,7 @@
 """The parts of README.md and docs/ that are measured: python -m recipes.pages
 
-Each part is made of committed data alone, the results in ``recipes/`` and ``benchmarks/``, and stands between ``<!-- name -->`` and ``<!-- end of name -->``.
-Tables of recipes are taken from their reports, so nothing is computed in two ways.
+Each part is made of committed data alone, the results in ``recipes/`` and ``benchmarks/``, and stands between ``<!-- name -->`` and
+``<!-- end of name -->``. Tables of recipes are taken from their reports, so nothing is computed in two ways.
 """
 
 from __future__ import annotations

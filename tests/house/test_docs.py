@@ -1,4 +1,4 @@
-"""The documentation is held to its word: every Python block in it runs, from top to bottom of its page; what is written in another language can be read.
+"""The documentation is held to its word: every Python block in it runs, from top to bottom of its page; what is in another language can be read.
 
 Shell blocks: ``test_shell_blocks.py``. Numbers: ``test_pages.py``. The site as a whole: ``test_site.py``.
 """

@@ -1,9 +1,9 @@
 """Commands on pages are held to their word.
 
-Most of them train or measure for minutes, so they are not run. Each is instead given to the parser that would read it: the command has to exist, to know every
-option, and to be given all that it requires, with values of the right type; the same for ``python -m recipes...``, whichever launcher stands before it, and for the
-servers in JSON blocks. Targets of make, extras of pip and files that are named have to be there. What reads and writes a text memory, and what only prints, is cheap and is
-run, one command after the other as the page has them.
+Most of them train or measure for minutes, so they are not run. Each is instead given to the parser that would read it: the command has to exist, to know
+every option, and to be given all that it requires, with values of the right type; the same for ``python -m recipes...``, whichever launcher stands before
+it, and for the servers in JSON and TOML blocks. Targets of make, extras of pip and files that are named have to be there. What reads and writes a text
+memory, and what only prints, is cheap and is run, one command after the other as the page has them.
 """
 
 from pathlib import Path
@@ -32,6 +32,7 @@ WRONG = {
     "```sh\npip install 'retain[cli,tea]'\n```\n": "tea",
     "```sh\nrm -rf runs\n```\n": "rm",
     '```json\n{"mcpServers": {"memory": {"command": "/bin/retain", "args": ["memory", "serve", "--memo", "x"]}}}\n```\n': "--memo",
+    '```toml\n[mcp_servers.memory]\ncommand = "/bin/retain"\nargs = ["memory", "server"]\n```\n': "no command 'server'",
 }
 
 

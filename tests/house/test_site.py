@@ -60,7 +60,7 @@ def test_every_public_name_is_on_its_page(name: str) -> None:
 
 
 def undocumented(thing: object) -> str | None:
-    """What the reference would lack of a name: None if it has a docstring and, as a class or a function, an example that runs. An error needs no example."""
+    """What the reference lacks of a name: None if it has a docstring and, as a class or a function, an example that runs; errors need none."""
     doc = thing.__doc__ or ""
     if not (isclass(thing) or isfunction(thing)):
         return None  # a value, whose type has the docstring
