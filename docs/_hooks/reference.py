@@ -56,11 +56,11 @@ def exports(path: Path) -> list[str]:
 
 def written(module: str, src: Path) -> str:
     """The page of a module, in Markdown."""
-    lines = [f"# {module}", "", MODULES[module], ""]
-    for name in exports(source_of(module, src)):
-        if f"{module}.{name}" in MODULES:
-            lines += [f"- [`{module}.{name}`]({module}.{name}.md): {MODULES[f'{module}.{name}']}", ""]
-        else:
+    names = exports(source_of(module, src))
+    inner = [f"{module}.{name}" for name in names if f"{module}.{name}" in MODULES]
+    lines = [f"# {module}", "", MODULES[module], "", *(f"- [`{each}`]({each}.md): {MODULES[each]}" for each in inner), ""]
+    for name in names:
+        if f"{module}.{name}" not in inner:
             lines += [f"::: {WITHIN.get(module, module)}.{name}", ""]
     return "\n".join(lines)
 
