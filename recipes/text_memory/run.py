@@ -28,8 +28,6 @@ from .sources import Pair, docstrings, verses
 SOURCES: dict[str, Callable[[], list[Pair]]] = {"verses": verses, "docstrings": docstrings}
 POINTS = (100, 300, 1000, 3000, 10_000, 20_000)
 DIMS = (128, 256, 512)
-MOMENTUM = 0.0
-"""It has no part in what is known after many texts, and takes as much room as the weights."""
 LINEAR_RATE = 1.0
 """Each step of a matrix takes the text's error to nothing: the best of 0.03, 0.1, 0.25 and 1. At the rate of a network it learns next to nothing."""
 TURN, AFTER = 5000, (0, 100, 300, 1000, 3000, 5000)
@@ -84,10 +82,10 @@ def pairs(name: str, folder: Path) -> list[Pair]:
 def memories(width: int, seed: int, dims: tuple[int, ...] = DIMS) -> dict[str, Remembers]:
     """What is compared: search over all embeddings; memories, and as many embeddings as would fill their bytes; memories that are matrices."""
     found: dict[str, Remembers] = {"search": Search(), "least squares": LeastSquares(width)}
-    linear = MemoryConfig(dim=max(dims), memory_depth=1, learning_rate=LINEAR_RATE, seed=seed, momentum=MOMENTUM)
+    linear = MemoryConfig(dim=max(dims), memory_depth=1, learning_rate=LINEAR_RATE, seed=seed)
     found["linear"] = Neural(linear, width)
     for dim in dims:
-        memory = found[f"memory {dim}"] = Neural(MemoryConfig(dim=dim, seed=seed, momentum=MOMENTUM), width)
+        memory = found[f"memory {dim}"] = Neural(MemoryConfig(dim=dim, seed=seed), width)
         found[f"reservoir {dim}"] = Search(memory.bytes // width, seed)
     return found
 

@@ -33,14 +33,15 @@ def measure_text(plan: Plan, watch: Watch) -> dict[str, Any]:
 
 def measure_memory(many: int, repeats: int, watch: Watch) -> dict[str, Any]:
     """What ``measure_text`` says, of a memory of ``FEW`` records, and of one of ``many``."""
+    torch.set_num_threads(1)  # a second one would only wait for the first, and waiting takes a processor's time, too
     rows = []
     with tempfile.TemporaryDirectory() as temporary:
         for part, records in enumerate((FEW, many)):
             folder, texts = Path(temporary) / str(records), (f"text {i}" for i in count(records))
             watch(part / 2, f"putting {records:,} records in place")
-            size = _filled(folder, records)
+            _filled(folder, records)
             watch(part / 2 + 0.4, f"with {records:,} records")
-            rows.append({"records": records, "weights_bytes": size, **_row(folder, texts, repeats)})
+            rows.append({"records": records, **_row(folder, texts, repeats)})
     few, most = rows
     targets = {
         "observed_a_second": (OBSERVED, few["observed_a_second"]["median"] >= OBSERVED),
@@ -73,8 +74,8 @@ def _opened(folder: Path) -> TextMemory:
     return TextMemory.open(folder, MemoryConfig(dim=DIM), embedder=_embedder())
 
 
-def _filled(folder: Path, records: int) -> int:
-    """A memory that has learnt ``FEW`` texts, and has so many beside it; returns the bytes of its weights on disk."""
+def _filled(folder: Path, records: int) -> None:
+    """A memory that has learnt ``FEW`` texts, and has so many beside it."""
     grid = torch.randint(-127, 128, (records, WIDTH), generator=torch.Generator().manual_seed(1), dtype=torch.int8)
     with _opened(folder) as memory:
         for i in range(FEW):
@@ -87,7 +88,6 @@ def _filled(folder: Path, records: int) -> int:
             learner.patterns.extend([row.id for row in rows], grid[FEW:], grid[FEW:])
             learner.count = records
             opened.become(learner, records)
-    return sum(path.stat().st_size for path in folder.glob("weights-*"))
 
 
 def _observed(number: int, key: bytes) -> Record:
@@ -103,7 +103,8 @@ def _row(folder: Path, texts: Iterator[str], repeats: int) -> dict[str, Any]:
         observing = [CALLS / _seconds(lambda: memory.observe(next(texts)), CALLS) for _ in range(repeats)]
         inferring = [CALLS / _seconds(lambda: memory.infer(next(texts)), CALLS) for _ in range(repeats)]
     parts = {"observed_a_second": observing, "inferred_a_second": inferring, "opened_in": opening}
-    return {name: {"median": statistics.median(x), "min": min(x), "max": max(x)} for name, x in parts.items()}
+    weights = sum(path.stat().st_size for path in folder.glob("weights-*"))
+    return {"weights_bytes": weights, **{name: {"median": statistics.median(x), "min": min(x), "max": max(x)} for name, x in parts.items()}}
 
 
 def _seconds(call: Callable[[], object], times: int) -> float:

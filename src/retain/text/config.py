@@ -30,7 +30,8 @@ class MemoryConfig:
         memory_depth: Layers of the network whose weights are the memory, 1 to 4; 2, or what the preset has.
         learning_rate: The rule's rate. The default's is 0.01, at which a step takes a fresh memory of depth 2 most of the way; that of others is half of what
             a fresh memory of theirs bears.
-        momentum: How much of each step lingers in the next, from 0 up to 1; 0.1 in rules that have momentum.
+        momentum: How much of each step lingers in the next, from 0 up to 1; 0 unless given, since texts that follow
+            each other may have nothing in common.
         forgetting: The share of all weights that each step lets go, from 0 up to 1; 0 unless given. With ``"mesa"``, the share of its evidence.
         seed: Which random weights the memory begins with.
         device: Where it learns.
@@ -65,10 +66,10 @@ class MemoryConfig:
         if self.memory_depth is not None and not 1 <= self.memory_depth <= 4:
             raise ValueError(f"memory_depth must be 1 to 4, got {self.memory_depth}.")
         rule = rule_of(self.preset, self.memory_depth)
-        for name, has, own in (("momentum", has_momentum(rule), 0.1), ("forgetting", has_forgetting(rule), 0.0)):
+        for name, has in (("momentum", has_momentum(rule)), ("forgetting", has_forgetting(rule))):
             given = getattr(self, name)
             if given is None:
-                object.__setattr__(self, name, own if has else 0.0)
+                object.__setattr__(self, name, 0.0)
             elif not 0 <= given < 1:
                 raise ValueError(f"{name} must be at least 0 and less than 1, got {given}.")
             elif given and not has:

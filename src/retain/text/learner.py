@@ -56,7 +56,7 @@ class Learner:
 
     def channels(self, embedding: bytes) -> Tensor:
         """A stored embedding as a vector of length one, with one channel more that is zero [dim]."""
-        mixed = (_grid(embedding) @ self._map).double()  # whole numbers below 2^24 for up to 1000 channels: exact in any order
+        mixed = (_grid(embedding).float() @ self._map).double()  # whole numbers below 2^24 for up to 1000 channels: exact in any order
         unit = mixed / math.sqrt(int((mixed * mixed).sum()))
         return torch.cat([unit, unit.new_zeros(1)]).float().to(self.config.device)
 
@@ -120,4 +120,4 @@ class Learner:
 
 
 def _grid(embedding: bytes) -> Tensor:
-    return torch.frombuffer(bytearray(embedding), dtype=torch.int8).float()
+    return torch.frombuffer(bytearray(embedding), dtype=torch.int8)

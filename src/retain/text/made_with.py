@@ -49,15 +49,15 @@ class MadeWith:
         Raises:
             DamagedMemory: Its log is damaged.
             MemoryBusy: Another process kept writing for all of ``timeout``.
-            StorageFailed: The folder cannot be written to.
+            StorageFailed: The folder cannot be read.
         """
         folder = scope.within(Path(path))
         if not (folder / FILE).is_file():
             return None
         try:
-            records = Records(folder, timeout)
+            records = Records(folder, timeout, "read")
             try:
-                with records.writing():
+                with records.reading():
                     meta = records.meta()
             finally:
                 records.close()

@@ -72,6 +72,8 @@ class Opened:
         self.records.set_meta(**facts, generation=0, last=0, epoch=0)
 
     def _agreed(self, meta: dict[str, str], config: MemoryConfig | None, embedder: Embedder) -> MemoryConfig:
+        if not meta:
+            raise FileNotFoundError(f"there is no memory in {self.folder} yet: whoever began to make one did not finish.")
         if meta["format"] != FORMAT:
             raise UnsupportedStateVersion(f"{self.folder} is a text memory of format {meta['format']!r}; this version of retain reads {FORMAT!r}.")
         if (meta["embedder"], meta["width"]) != (embedder.identity, str(embedder.width)):

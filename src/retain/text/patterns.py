@@ -6,8 +6,9 @@ import torch
 from torch import Tensor
 
 RECENT = 8192  # patterns that an observation is compared with
+FINER = 128  # steps of a fine grid in one of the grid of bytes
 EXCITED = 0.5  # from this cosine on a key excites another
-ROWS = 512  # worked on together
+ROWS = 512  # of which floats are made together
 SAME = 0.95  # and from this one on it is the same text, nearly
 
 
@@ -47,16 +48,19 @@ class Patterns:
         return self._rows[0, index]
 
     def near_keys(self, key: Tensor) -> tuple[Tensor, int]:
-        """The cosine of each recent pattern's key with ``key``, and the place of the first of them."""
+        """The cosine of each recent pattern's key with ``key``, which is on the grid, and the place of the first of them."""
         first = max(0, len(self) - RECENT)
-        return self._near(0, first, key) / key.square().sum().sqrt(), first
+        return self._products(0, first, key) / self._norms[0, first : len(self)] / key.float().square().sum().sqrt(), first
 
     def near_values(self, answer: Tensor, recent: bool = False) -> Tensor:
-        """The cosine of each pattern's value, or of each recent one's, with an answer in the space of embeddings."""
-        return self._near(1, max(0, len(self) - RECENT) if recent else 0, answer) / answer.norm().clamp(min=1e-12)
+        """The cosine of each pattern's value, or of each recent one's, with an answer in the space of embeddings, which is put on a grid of 15 bits."""
+        first = max(0, len(self) - RECENT) if recent else 0
+        fine = (answer * (127 * FINER / answer.abs().max().clamp(min=1e-30))).round()
+        coarse = (fine / FINER).round()
+        products = self._products(1, first, coarse).double() * FINER + self._products(1, first, fine - coarse * FINER)
+        return (products / self._norms[1, first : len(self)] / fine.norm().clamp(min=1.0)).float()
 
-    def _near(self, part: int, first: int, vector: Tensor) -> Tensor:
-        """The products with ``vector``, over the norms. A few rows at a time become floats, which stay near the processor."""
-        rows = self._rows[part, first : len(self)]
-        products = [rows[at : at + ROWS].float() @ vector for at in range(0, rows.shape[0], ROWS)]
-        return torch.cat(products or [vector.new_zeros(0)]) / self._norms[part, first : len(self)]
+    def _products(self, part: int, first: int, vector: Tensor) -> Tensor:
+        """Those with a vector of whole numbers from -127 to 127, in bytes: they are a quarter of what floats are, and a machine that has products of bytes is
+        as much faster again."""
+        return torch.ops.aten._int_mm(self._rows[part, first : len(self)], vector.to(torch.int8)[:, None])[:, 0]

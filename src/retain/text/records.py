@@ -179,7 +179,10 @@ class Records:
             return self._db.execute("PRAGMA data_version").fetchone()[0]
 
     def meta(self) -> dict[str, str]:
+        """What is written down about the memory; nothing if it was never finished."""
         with self._told():
+            if not self._db.execute("SELECT 1 FROM sqlite_master WHERE name = 'meta'").fetchone():
+                return {}
             return dict(self._db.execute("SELECT name, value FROM meta"))
 
     def set_meta(self, **values: object) -> None:

@@ -261,14 +261,33 @@ def test_lines_go_out_and_come_in(told: Path, tmp_path: Path) -> None:
     assert ran("hash", *other) == named
 
 
-def test_a_memory_that_is_being_written_to_is_waited_for(told: Path) -> None:
+def test_a_memory_that_is_being_written_to_is_waited_for_by_those_who_write(told: Path) -> None:
     other = sqlite3.connect(told / FILE, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
-    for words in (["observe", "figs"], ["stats"]):
-        assert "is being written to by another process" in refused(*words, "--timeout", "0.1", code=1)
+    assert "is being written to by another process" in refused("observe", "figs", "--timeout", "0.1", code=1)
+    assert asked("stats", "--timeout", "0.1")[0]["records"] == len(FACTS)
     other.execute("ROLLBACK")
     other.close()
     assert asked("observe", "figs")[0]["id"] == 13
+
+
+def test_asking_writes_nothing(told: Path, tmp_path: Path) -> None:
+    before = {path.name: (path.read_bytes(), path.stat().st_mtime_ns) for path in told.iterdir()}
+    for words in (["infer", "figs"], ["surprise", "figs"], ["hash"], ["stats"], ["history"], ["export", str(tmp_path / "out.jsonl")]):
+        ran(*words)
+    assert {
+        path.name: (path.read_bytes(), path.stat().st_mtime_ns) for path in told.iterdir() if path.name.rpartition("-")[2] not in {"wal", "shm"}
+    } == before
+    assert all(not path.read_bytes() for path in told.glob("*-wal"))
+
+
+def test_a_memory_whose_making_was_cut_short_is_none_yet(notes: Path) -> None:
+    notes.mkdir()
+    (notes / FILE).touch()
+    assert "there is no memory in" in refused("stats")
+    with pytest.raises(FileNotFoundError, match="did not finish"):
+        TextMemory.open(notes, embedder=HashingEmbedder(), read_only=True)
+    assert asked("observe", "figs", *SMALL)[0]["id"] == 1
 
 
 def test_minilm_is_what_a_new_memory_reads_with(notes: Path) -> None:

@@ -54,7 +54,7 @@ def test_observations_are_steps_of_the_rule(depth: int) -> None:
 
 
 def test_the_weights_after_a_history_are_these_on_every_machine() -> None:
-    learner = Learner(MemoryConfig(dim=24), EMBEDDER.width)
+    learner = Learner(MemoryConfig(dim=24, momentum=0.1), EMBEDDER.width)
     for i, grid in enumerate(grids(TEXTS)):
         learner.observe(i, grid, grid, 0.01)
     assert learner.hash() == "8e3d4036e3ff3e64"

@@ -136,7 +136,7 @@ def test_a_config_says_what_its_rule_has_and_comes_back_from_json() -> None:
         assert MemoryConfig.from_json(made.to_json()) == made
     assert MemoryConfig(preset="atlas", memory_depth=3).rule.structure == presets.atlas(depth=3).structure
     old = {"dim": 16, "memory_depth": 2, "learning_rate": 0.01, "momentum": 0.1, "forgetting": 0.0, "temperature": 0.1, "seed": 0, "device": "cpu"}
-    assert MemoryConfig.from_json(json.dumps(old)) == MemoryConfig(dim=16)
+    assert MemoryConfig.from_json(json.dumps(old)) == MemoryConfig(dim=16, momentum=0.1)
 
 
 def test_a_rate_that_a_rule_does_not_bear_is_told_and_changes_nothing(tmp_path: Path) -> None:

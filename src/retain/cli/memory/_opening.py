@@ -61,8 +61,8 @@ class Place:
             )
         return made
 
-    def opened(self, embedder: Embedder, config: MemoryConfig | None) -> TextMemory:
-        return TextMemory.open(self.folder, config, embedder=embedder, scope=self.scope, timeout=self.timeout)
+    def opened(self, embedder: Embedder, config: MemoryConfig | None, *, read_only: bool = False) -> TextMemory:
+        return TextMemory.open(self.folder, config, embedder=embedder, scope=self.scope, timeout=self.timeout, read_only=read_only)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,16 +113,16 @@ class Making:
         return config
 
 
-def at_rest(place: Place) -> TextMemory:
+def at_rest(place: Place, *, read_only: bool = True) -> TextMemory:
     """The memory for what embeds nothing; whatever embedder it was made with need not be there."""
     made = place.there()
-    return place.opened(made.absent(), replace(made.config, device="cpu"))
+    return place.opened(made.absent(), replace(made.config, device="cpu"), read_only=read_only)
 
 
 def asked(place: Place, reading: Reading) -> TextMemory:
     """The memory to be asked."""
     made = place.there()
-    return place.opened(reading.of(made), replace(made.config, device="cpu"))
+    return place.opened(reading.of(made), replace(made.config, device="cpu"), read_only=True)
 
 
 def learning(place: Place, reading: Reading, making: Making) -> TextMemory:

@@ -22,7 +22,7 @@ def forget(
 
     The memory learns all its other records again, in order, which takes as long as observing them did, without embedding.
     """
-    with at_rest(place) as memory:
+    with at_rest(place, read_only=False) as memory:
         there = {entry["id"] for entry in memory.history()}
         missing = [str(number) for number in records if number not in there]
         if missing:

@@ -29,7 +29,7 @@ def restore(
     """Go back to a snapshot: whatever was observed since is gone. The snapshot stays."""
     if recover:
         TextMemory.recover(place.folder, name, scope=place.scope)
-    with at_rest(place) as memory:
+    with at_rest(place, read_only=False) as memory:
         if not recover:
             memory.rollback(name)
         found = {"name": name, "records": memory.stats()["records"], "weight_hash": memory.get_weight_hash()}

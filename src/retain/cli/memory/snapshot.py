@@ -19,7 +19,7 @@ def snapshot(
     place: Place,
 ) -> None:
     """Keep the memory as it is under a name; without a name, list what is kept, the oldest first."""
-    with at_rest(place) as memory:
+    with at_rest(place, read_only=False) as memory:
         if name is not None:
             memory.snapshot(name)
         names = memory.snapshots()

@@ -29,14 +29,14 @@ class Mean(NamedTuple):
 
     value: float
     error: float
-    """Not a number where there are not two texts."""
+    """Not a number where there are not two texts, or one of the numbers is none."""
     texts: int
 
     @classmethod
     def of(cls, numbers: Iterable[float]) -> Mean:
         """That of these numbers."""
         each = list(numbers)
-        error = statistics.stdev(each) / math.sqrt(len(each)) if len(each) > 1 else math.nan
+        error = statistics.stdev(each) / math.sqrt(len(each)) if len(each) > 1 and all(map(math.isfinite, each)) else math.nan
         return cls(statistics.fmean(each) if each else math.nan, error, len(each))
 
     def __str__(self) -> str:

@@ -23,6 +23,8 @@ from .tracing_pages import TracingPages
 
 PART = 512
 """Tokens of a part, of pages that are read in several."""
+LONG_PART = 2 << 10
+"""Tokens of a part of the English behind pairs."""
 LENGTHS = {"2k": 2 << 10, "16k": 16 << 10, "100k": 100 << 10}
 
 Builder = Callable[[Codec, bool], AbstractPages]
@@ -32,8 +34,8 @@ def exam(name: str, codec: Codec, *, held_out: bool = True) -> AbstractPages:
     """The pages of a name.
 
     ``words-31`` and ``words-127`` (that many pairs in one format), ``pairs-31`` and ``pairs-127`` (in the formats to train on), ``formats`` (31 pairs in
-    other formats), ``followed-2k`` and ``words-followed-2k`` (8 pairs, then so much English in parts of 512 tokens), ``hash-hop-2`` (4 letters; ``-16``: 16 letters; ``-thought``: the
-    hashes on the way are asked too; ``hash-hop-bare-2``: so, and a hash is written in one way wherever it stands), ``tracing-2``, ``code``,
+    other formats), ``followed-2k`` and ``words-followed-2k`` (8 pairs, then so much English in parts of 2,048 tokens), ``hash-hop-2`` (4 letters;
+    ``-16``: 16 letters; ``-thought``: the hashes on the way are asked too; ``hash-hop-bare-2``: so, and a hash is written in one way wherever it stands), ``tracing-2``, ``code``,
     ``needle-2k``, ``text`` and ``text-code`` (how English and code go on after 2,048 tokens). A number behind a hop or a length stands for the others
     that ``EXAMS`` holds. A fifth of the words and a tenth of the works are held out; what is made of random letters alone is told apart by its seeds.
 
@@ -81,7 +83,7 @@ def _words(facts: int) -> Builder:
 
 def _followed(pairs: Builder, length: int) -> Builder:
     def build(codec: Codec, held_out: bool) -> Followed:
-        return Followed(pages=pairs(codec, held_out), haystack=english(held_out), length=length, part=PART, codec=codec)
+        return Followed(pages=pairs(codec, held_out), haystack=english(held_out), length=length, part=LONG_PART, codec=codec)
 
     return build
 

@@ -68,3 +68,9 @@ def test_what_cannot_be_scored_is_refused(texts: Tensor, seeds: list[int], batch
 def test_a_model_without_memories_is_refused() -> None:
     with pytest.raises(ValueError, match="no memories"):
         preservation(detach(small()), TEXTS, Digits(), range(3), start=[START])
+
+
+def test_a_reading_that_is_not_a_number_is_shown_as_such() -> None:
+    lines = replace(FOUND, nats={**FOUND.nats, "full memory": (math.nan, 2.0)}).markdown().splitlines()
+    assert lines[-1] == "| full memory | nan ± nan | nan | nan (nan - nan) |"
+    assert lines[-3] == FOUND.markdown().splitlines()[-3]
