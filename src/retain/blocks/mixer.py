@@ -24,8 +24,7 @@ class AbstractMixer(nn.Module, ABC):
     """The half of a block in which tokens meet: in a memory, in attention, or in both.
 
     Examples:
-        >>> import torch
-        >>> from retain.blocks import MAG
+        >>> from retain.blocks import MAG, AbstractMixer
         >>> issubclass(MAG, AbstractMixer)
         True
     """
