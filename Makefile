@@ -1,6 +1,6 @@
 # make setup   build .venv with the pinned versions, and fetch the language model that the tests read
 # make demo    see what a memory does
-# make test    lint, types, import layers, tests
+# make test    lint, types, import layers, the documentation, tests
 # make bench   measure speed and memory
 # make docs    build the documentation into site/
 
@@ -40,7 +40,7 @@ lint: setup
 	$(BIN)/pyright
 	$(BIN)/lint-imports
 
-test: lint
+test: lint docs
 	OMP_NUM_THREADS=1 RETAIN_SMOLLM2=$(SMOLLM2) $(BIN)/pytest -n 2
 
 docs: setup

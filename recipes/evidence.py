@@ -7,7 +7,9 @@ import json
 import shlex
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,9 @@ from retain.training import Run, Trainer
 
 logging.disable_progress_bar()
 CONSOLE = Console(highlight=False, soft_wrap=True)
+Tables = dict[tuple[Path, str], list[list[str]]]
+"""Tables by page and mark."""
+_REHEARSAL: ContextVar[Tables | None] = ContextVar("rehearsal", default=None)
 
 
 def trained(run: Run, folder: Path, name: str) -> tuple[RetainForCausalLM, dict[str, Any]]:
@@ -79,15 +84,49 @@ def spread(values: list[float], form: str = ".2f") -> str:
     return f"{mean:{form}} ({min(values):{form}} - {max(values):{form}})"
 
 
+@contextmanager
+def rehearsal() -> Iterator[Tables]:
+    """Within it reports write nothing: tables are gathered by page and mark, and no figure is kept."""
+    tables: Tables = {}
+    token = _REHEARSAL.set(tables)
+    try:
+        yield tables
+    finally:
+        _REHEARSAL.reset(token)
+
+
 def table_put(page: Path, lines: list[list[str]], name: str = "table") -> None:
     """Put a table into a page of Markdown, between the marks ``<!-- name -->`` and ``<!-- end of name -->``."""
-    before, rest = page.read_text(encoding="utf-8").split(f"<!-- {name} -->\n", 1)
-    after = rest[rest.index(f"<!-- end of {name} -->") :]
-    write_whole(page, f"{before}<!-- {name} -->\n{table(lines[0], lines[1:])}\n{after}".encode(), mode=0o644)
+    if (gathered := _REHEARSAL.get()) is not None:
+        gathered[page, name] = lines
+    else:
+        text_put(page, table(lines[0], lines[1:]), name)
+
+
+def text_put(page: Path, text: str, name: str) -> None:
+    """Put Markdown between two marks of a page."""
+    before, _, after = parted(page, name)
+    write_whole(page, f"{before}{text}\n{after}".encode(), mode=0o644)
+
+
+def parted(page: Path, name: str) -> tuple[str, str, str]:
+    """A page up to the end of a mark, what stands between it and its end, and the rest.
+
+    Raises:
+        ValueError: The page does not have both marks, once each.
+    """
+    begin, end, text = f"<!-- {name} -->\n", f"<!-- end of {name} -->", page.read_text(encoding="utf-8")
+    if text.count(begin) != 1 or text.count(end) != 1 or text.index(end) < text.index(begin):
+        raise ValueError(f"{page} needs '{begin.strip()}' and behind it '{end}', each in one place.")
+    before, rest = text.split(begin)
+    inside, after = rest.split(end)
+    return before + begin, inside.removesuffix("\n"), end + after
 
 
 def figure_kept(path: Path, figure: Figure) -> None:
     """Write a figure as PNG, its axes without their boxes."""
+    if _REHEARSAL.get() is not None:
+        return
     for axes in figure.axes:
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(axis="y", color="#dddddd", linewidth=0.6)

@@ -125,7 +125,19 @@ class Format:
 
 
 def sealed(kind: Format, header: Mapping[str, str], tensors: Mapping[str, Tensor]) -> bytes:
-    """The bytes of a file of this kind: the tensors, and a header with a checksum over all that is in it."""
+    """The bytes of a file of this kind: the tensors, and a header with a checksum over all that is in it.
+
+    Examples:
+        >>> import tempfile
+        >>> import torch
+        >>> kind = Format(name="notes", version="1", noun="note", writer="a test")
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = Path(folder) / "a.note"
+        ...     write_whole(path, sealed(kind, {"of": "Anna"}, {"x": torch.ones(2)}))
+        ...     header, tensors = unsealed(kind, path)
+        >>> header["of"], tensors["x"]
+        ('Anna', tensor([1., 1.]))
+    """
     plain = {name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}
     whole = {"format": kind.name, "version": kind.version, **header}
     return save(plain, metadata={**whole, "checksum": _checksum(whole, plain)})
@@ -139,6 +151,19 @@ def unsealed(kind: Format, path: str | os.PathLike[str]) -> tuple[dict[str, str]
         DamagedStateFile: It is cut short, or its bytes have changed.
         UnsupportedStateVersion: It was written in a format that this version does not know.
         OSError: The file cannot be read.
+
+    Examples:
+        >>> import tempfile
+        >>> import torch
+        >>> kind = Format(name="notes", version="1", noun="note", writer="a test")
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = Path(folder) / "a.note"
+        ...     write_whole(path, b"something else")
+        ...     try:
+        ...         unsealed(kind, path)
+        ...     except NotAStateFile:
+        ...         print("refused")
+        refused
     """
     data = Path(path).read_bytes()
     header = _header(data)
@@ -159,7 +184,15 @@ def unsealed(kind: Format, path: str | os.PathLike[str]) -> tuple[dict[str, str]
 
 
 def write_whole(target: Path, data: bytes, mode: int = 0o600) -> None:
-    """Write a file whole or not at all: beside its place first, then into it."""
+    """Write a file whole or not at all: beside its place first, then into it.
+
+    Examples:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     write_whole(Path(folder) / "a", b"all of it")
+        ...     [path.name for path in Path(folder).iterdir()]
+        ['a']
+    """
     write_together({target: data}, mode)
 
 
@@ -167,6 +200,13 @@ def write_together(files: Mapping[Path, bytes], mode: int = 0o600) -> None:
     """Write files that belong together, all of them whole or none at all: beside their places first, then into them.
 
     What cannot be had is two files put in place at one instant: whoever reads them should know whether they belong together.
+
+    Examples:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     write_together({Path(folder) / "a": b"one", Path(folder) / "b": b"two"})
+        ...     sorted(path.name for path in Path(folder).iterdir())
+        ['a', 'b']
     """
     written: dict[Path, Path] = {}
     kept: dict[Path, Path | None] = {}

@@ -21,7 +21,13 @@ from .state import LEVELS, BlockState
 
 
 class AbstractMixer(nn.Module, ABC):
-    """The half of a block in which tokens meet: in a memory, in attention, or in both."""
+    """The half of a block in which tokens meet: in a memory, in attention, or in both.
+
+    Examples:
+        >>> from retain.blocks import MAG, AbstractMixer
+        >>> issubclass(MAG, AbstractMixer)
+        True
+    """
 
     @abstractmethod
     def start(self, batch: int) -> BlockState:

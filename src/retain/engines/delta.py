@@ -45,6 +45,13 @@ class Delta(AbstractEngine):
     Args:
         chunk: Tokens solved together; never changes the answer. With a decay for each channel a quarter of it.
         recompute: Chunks whose intermediate results are computed again in the backward pass, together; 0 keeps everything.
+
+    Examples:
+        >>> from retain import presets
+        >>> Delta().why_not(presets.gated_delta_net()) is None
+        True
+        >>> print(Delta().why_not(presets.titans()))
+        delta needs a memory that is one matrix; NormResidual is not.
     """
 
     name = "delta"

@@ -42,6 +42,13 @@ class Dual(AbstractEngine):
         recompute: Tiles whose intermediate results are forgotten and computed again in the backward pass, together, once there are more than twice as
             many; 0 keeps everything.
         backprop: ``"full"`` lets gradients flow through every write; ``"segment"`` cuts them off at each boundary.
+
+    Examples:
+        >>> from retain import presets
+        >>> Dual().why_not(presets.titans()) is None
+        True
+        >>> print(Dual().why_not(presets.atlas()))
+        dual needs a learner that is linear in the gradients; Orthogonal is not.
     """
 
     name = "dual"

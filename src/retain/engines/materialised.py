@@ -37,6 +37,11 @@ class Materialised(AbstractEngine):
         tile: Tokens whose gradients are taken together where the rule leaves that open; never changes the answer.
         recompute: Tiles whose intermediate results are computed again in the backward pass, together; 0 keeps everything.
         backprop: ``"full"`` lets gradients flow through every write; ``"segment"`` cuts them off at each boundary.
+
+    Examples:
+        >>> from retain import presets
+        >>> Materialised().why_not(presets.atlas()) is None
+        True
     """
 
     name = "materialised"

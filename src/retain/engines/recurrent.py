@@ -27,6 +27,19 @@ class Recurrent(AbstractEngine):
 
     Args:
         backprop: ``"full"`` lets gradients flow through every write; ``"segment"`` cuts them off at each boundary.
+
+    Examples:
+        >>> import torch
+        >>> from retain import NeuralMemory, presets
+        >>> torch.manual_seed(0).initial_seed()
+        0
+        >>> fast = NeuralMemory(8, rule=presets.titans(update_every=4)).double()
+        >>> slow = NeuralMemory(8, rule=presets.titans(update_every=4), engine=Recurrent()).double()
+        >>> slow.load_state_dict(fast.state_dict())
+        <All keys matched successfully>
+        >>> x = torch.randn(1, 10, 8, dtype=torch.float64)
+        >>> torch.allclose(fast(x)[0], slow(x)[0])
+        True
     """
 
     name = "recurrent"

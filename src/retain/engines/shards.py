@@ -63,7 +63,22 @@ def in_shards(
 
 
 def begun(state: MemoryState, rows: Tensor, shard: int, start: Callable[[int], MemoryState]) -> MemoryState:
-    """The state with those of the ``rows`` (a mask [batch], on the host) whose shard is over at the start of the next."""
+    """The state with those of the ``rows`` (a mask [batch], on the host) whose shard is over at the start of the next.
+
+    Examples:
+        >>> import torch
+        >>> from retain import MemoryState, presets
+        >>> from retain.core.tokens import Tokens
+        >>> from retain.engines import select
+        >>> rule = presets.delta_net()
+        >>> state = MemoryState.start(rule, rule.structure.init(1, 4, 4), batch=1)
+        >>> k, v = torch.eye(4).view(1, 4, 1, 1, 4), torch.ones(1, 4, 1, 1, 4)
+        >>> tokens = Tokens(k=k, v=v, q=k[:, :, :, 0], lr=torch.ones(1, 4, 1, 1))
+        >>> _, later, _ = select(rule).run(rule, tokens, state)
+        >>> fresh = begun(later, torch.tensor([True]), 4, lambda batch: MemoryState.start(rule, rule.structure.init(1, 4, 4), batch))
+        >>> int(later.clock), int(fresh.clock)
+        (4, 0)
+    """
     over = (state.clock == shard) & rows
     if not bool(over.any()):
         return state

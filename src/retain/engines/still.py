@@ -18,7 +18,16 @@ from .materialised import Materialised
 
 
 def folded(engine: AbstractEngine, rule: MemoryRule, state: MemoryState) -> MemoryState:
-    """The state with each whole step of the tokens that wait in its accumulator."""
+    """The state with each whole step of the tokens that wait in its accumulator.
+
+    Examples:
+        >>> from retain import MemoryState, presets
+        >>> from retain.engines import Recurrent
+        >>> rule = presets.delta_net()
+        >>> state = MemoryState.start(rule, rule.structure.init(1, 4, 4), batch=1)
+        >>> folded(Recurrent(), rule, state) is state  # no token waits
+        True
+    """
     if state.pending is None or bool((state.pending.count < rule.step_every).all()):
         return state
     waiting = state.pending.tokens
@@ -27,7 +36,16 @@ def folded(engine: AbstractEngine, rule: MemoryRule, state: MemoryState) -> Memo
 
 
 def completed(engine: AbstractEngine, rule: MemoryRule, state: MemoryState) -> MemoryState:
-    """The state with the step that is under way in a row taken, as if its missing tokens had come, none of them written, with the gates of its last one."""
+    """The state with the step that is under way in a row taken, as if its missing tokens had come, none of them written, with the gates of its last one.
+
+    Examples:
+        >>> from retain import MemoryState, presets
+        >>> from retain.engines import Recurrent
+        >>> rule = presets.delta_net()
+        >>> state = MemoryState.start(rule, rule.structure.init(1, 4, 4), batch=1)
+        >>> completed(Recurrent(), rule, state) is state  # no step is under way
+        True
+    """
     missing = -state.clock % rule.step_every
     if state.pending is None or not bool(missing.any()):
         return state
@@ -39,7 +57,21 @@ def completed(engine: AbstractEngine, rule: MemoryRule, state: MemoryState) -> M
 
 
 def weights_of(rule: MemoryRule, state: MemoryState) -> Params:
-    """The weights with which the memory would answer now, those of its last whole step: each [batch, heads, ...]."""
+    """The weights with which the memory would answer now, those of its last whole step: each [batch, heads, ...].
+
+    Examples:
+        >>> import torch
+        >>> from retain import MemoryState, presets
+        >>> from retain.core.tokens import Tokens
+        >>> from retain.engines import select
+        >>> rule = presets.delta_net()
+        >>> state = MemoryState.start(rule, rule.structure.init(1, 4, 4), batch=1)
+        >>> k, v = torch.eye(4).view(1, 4, 1, 1, 4), torch.ones(1, 4, 1, 1, 4)
+        >>> tokens = Tokens(k=k, v=v, q=k[:, :, :, 0], lr=torch.ones(1, 4, 1, 1))
+        >>> _, state, _ = select(rule).run(rule, tokens, state)
+        >>> weights_of(rule, state)["w"].shape
+        torch.Size([1, 1, 4, 4])
+    """
     whole = folded(Materialised(), rule, state)
     return rule.retention.read(whole.accumulator, whole.anchor)
 
@@ -49,6 +81,22 @@ def answered(rule: MemoryRule, weights: Params, q: Tensor) -> Tensor:
 
     Raises:
         ValueError: Tokens of this memory see each other, so that none can be read by itself.
+
+    Examples:
+        >>> import torch
+        >>> from retain import MemoryState, presets
+        >>> from retain.core.tokens import Tokens
+        >>> from retain.engines import select
+        >>> rule = presets.delta_net()
+        >>> state = MemoryState.start(rule, rule.structure.init(1, 4, 4), batch=1)
+        >>> k, v = torch.eye(4).view(1, 4, 1, 1, 4), torch.ones(1, 4, 1, 1, 4)
+        >>> tokens = Tokens(k=k, v=v, q=k[:, :, :, 0], lr=torch.ones(1, 4, 1, 1))
+        >>> _, state, _ = select(rule).run(rule, tokens, state)
+        >>> answered(rule, weights_of(rule, state), k[:, :, :, 0])[0, :, 0]  # each key its value
+        tensor([[1., 1., 1., 1.],
+                [1., 1., 1., 1.],
+                [1., 1., 1., 1.],
+                [1., 1., 1., 1.]])
     """
     if rule.structure.company(weights):
         raise ValueError(

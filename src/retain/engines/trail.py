@@ -48,6 +48,19 @@ def in_steps(
 
     Raises:
         ValueError: The other memory was called on other lengths, or takes steps at other tokens.
+
+    Examples:
+        >>> import torch
+        >>> from retain import MemoryState, presets
+        >>> from retain.core.tokens import Tokens
+        >>> from retain.engines import select
+        >>> rule = presets.delta_net()
+        >>> state = MemoryState.start(rule, rule.structure.init(1, 4, 4), batch=1)
+        >>> k, v = torch.eye(4).view(1, 4, 1, 1, 4), torch.ones(1, 4, 1, 1, 4)
+        >>> tokens = Tokens(k=k, v=v, q=k[:, :, :, 0], lr=torch.ones(1, 4, 1, 1))
+        >>> y, after, surprise, trail = in_steps(select(rule), rule, tokens, state, torch.tensor([4]), None)
+        >>> torch.equal(y, select(rule).run(rule, tokens, state)[0])
+        True
     """
     engine = engine if isinstance(engine, (Materialised, Recurrent)) else Materialised()
     cuts = _cuts(rule, state.clock, lengths, tokens.time)

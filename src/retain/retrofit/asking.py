@@ -29,6 +29,12 @@ class Asked:
         wanted: What it is [tokens].
         question: Which of the questions it belongs to [tokens].
         questions: How many there are.
+
+    Examples:
+        >>> one, two = torch.tensor([5, 6, 7]), torch.tensor([5, 6, 8])
+        >>> asked = Asked(loss=torch.ones(3), said=one, wanted=two, question=torch.tensor([0, 0, 1]), questions=2)
+        >>> asked.right, asked.exact
+        (tensor([ True,  True, False]), tensor([ True, False]))
     """
 
     loss: Tensor
@@ -92,6 +98,17 @@ def read_whole(model: PreTrainedModel, page: Page, start: Sequence[int]) -> tupl
         model: The model.
         page: What is read.
         start: The tokens that are put before it.
+
+    Examples:
+        >>> from transformers import LlamaConfig, LlamaForCausalLM
+        >>> from retain.retrofit import MemoryConfig, attach
+        >>> from retain.tasks import Letters, Pairs
+        >>> base = LlamaForCausalLM(LlamaConfig(vocab_size=257, hidden_size=16, intermediate_size=16, num_hidden_layers=2, num_attention_heads=2)).eval()
+        >>> model = attach(base, MemoryConfig(memory={"heads": 2}))
+        >>> page = Pairs(facts=3, asked=2, keys=Letters(2)).page(0)
+        >>> cache, last = read_whole(model, page, start=[256])
+        >>> cache.get_seq_length() + len(last) == len(page.text) + 1
+        True
     """
     cache, text = MemoryCache(model.config), _after(start, page.text)
     run_rows(model, [text[:-1]], cache, None)
@@ -116,6 +133,15 @@ def ask(
         start: The tokens that are put before each question.
         of: For each page, the row of the cache that its questions are asked of; its own unless given. Another's is a control.
         prefix: See ``read_pages``.
+
+    Examples:
+        >>> from transformers import LlamaConfig, LlamaForCausalLM
+        >>> from retain.tasks import Letters, Pairs
+        >>> base = LlamaForCausalLM(LlamaConfig(vocab_size=257, hidden_size=16, intermediate_size=16, num_hidden_layers=2, num_attention_heads=2)).eval()
+        >>> pages = Pairs(facts=3, asked=2, keys=Letters(2)).batch(range(2))
+        >>> asked = ask(base, pages, None, start=[256])  # nothing was read
+        >>> asked.questions, asked.exact.shape
+        (4, torch.Size([4]))
     """
     each = [(i, question) for i, page in enumerate(pages) for question in page.questions]
     rows = [_after(start, question.prompt, question.answer) for _, question in each]
@@ -144,6 +170,12 @@ def opening(tokenizer: Any, text: str = "\n") -> list[int]:
 
     Raises:
         ValueError: The tokenizer knows no token that begins a text, nor one that ends it.
+
+    Examples:
+        >>> from types import SimpleNamespace
+        >>> words = SimpleNamespace(bos_token_id=1, eos_token_id=2, encode=lambda text, add_special_tokens: [9])
+        >>> opening(words)
+        [1, 9]
     """
     for token in (tokenizer.bos_token_id, tokenizer.eos_token_id):
         if token is not None:

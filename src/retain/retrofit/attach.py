@@ -153,13 +153,11 @@ def attach(model: PreTrainedModel, config: MemoryConfig | None = None) -> PreTra
             gradients. Nothing has been changed.
 
     Examples:
-        >>> import torch
         >>> from transformers import LlamaConfig, LlamaForCausalLM
         >>> base = LlamaForCausalLM(LlamaConfig(vocab_size=32, hidden_size=16, intermediate_size=16, num_hidden_layers=2, num_attention_heads=2)).eval()
-        >>> words = torch.arange(6)[None]
-        >>> before = base(words).logits
+        >>> before = base(torch.arange(6)[None]).logits
         >>> model = attach(base, MemoryConfig(memory={"heads": 2}))
-        >>> torch.equal(model(words).logits, before)
+        >>> torch.equal(model(torch.arange(6)[None]).logits, before)
         True
     """
     config = MemoryConfig() if config is None else config
@@ -211,6 +209,12 @@ def detach(model: PreTrainedModel) -> PreTrainedModel:
 
     Raises:
         ValueError: It has none, or its modules have been given other classes since. Nothing has been changed.
+
+    Examples:
+        >>> from transformers import LlamaConfig, LlamaForCausalLM
+        >>> model = attach(LlamaForCausalLM(LlamaConfig(hidden_size=16, intermediate_size=16, num_hidden_layers=2, num_attention_heads=2)).eval())
+        >>> branches_of(detach(model))
+        []
     """
     session = session_of(model)
     changed: list[Any] = [module for module in model.modules() if isinstance(module, _Attention | _Decoder | _CausalLM)]
@@ -228,12 +232,26 @@ def detach(model: PreTrainedModel) -> PreTrainedModel:
 
 
 def branches_of(model: nn.Module) -> list[MemoryBranch]:
-    """The branches of a model, from the first layer to the last; none if it has no memories. It may be wrapped, as by PEFT."""
+    """The branches of a model, from the first layer to the last; none if it has no memories. It may be wrapped, as by PEFT.
+
+    Examples:
+        >>> from transformers import LlamaConfig, LlamaForCausalLM
+        >>> model = attach(LlamaForCausalLM(LlamaConfig(hidden_size=16, intermediate_size=16, num_hidden_layers=2, num_attention_heads=2)).eval())
+        >>> len(branches_of(model))
+        2
+    """
     return [module for module in model.modules() if isinstance(module, MemoryBranch)]
 
 
 def memory_parameters(model: nn.Module) -> Iterator[nn.Parameter]:
-    """The weights of a model's memories, which are what there is to train."""
+    """The weights of a model's memories, which are what there is to train.
+
+    Examples:
+        >>> from transformers import LlamaConfig, LlamaForCausalLM
+        >>> model = attach(LlamaForCausalLM(LlamaConfig(hidden_size=16, intermediate_size=16, num_hidden_layers=2, num_attention_heads=2)).eval())
+        >>> sum(w.numel() for w in memory_parameters(model)) == sum(w.numel() for w in model.parameters() if w.requires_grad)
+        True
+    """
     for branch in branches_of(model):
         yield from branch.parameters()
 
@@ -243,6 +261,12 @@ def memory_config(model: nn.Module) -> MemoryConfig:
 
     Raises:
         ValueError: It has no memories.
+
+    Examples:
+        >>> from transformers import LlamaConfig, LlamaForCausalLM
+        >>> model = attach(LlamaForCausalLM(LlamaConfig(hidden_size=16, intermediate_size=16, num_hidden_layers=2, num_attention_heads=2)).eval())
+        >>> memory_config(model) == MemoryConfig()
+        True
     """
     return session_of(model).config
 
@@ -255,6 +279,12 @@ def settle(model: nn.Module, cache: MemoryCache) -> MemoryCache:
 
     Raises:
         ValueError: The cache is of another model, or has not been used.
+
+    Examples:
+        >>> from transformers import LlamaConfig, LlamaForCausalLM
+        >>> model = attach(LlamaForCausalLM(LlamaConfig(hidden_size=16, intermediate_size=16, num_hidden_layers=2, num_attention_heads=2)).eval())
+        >>> settle(model, model(torch.arange(6)[None], use_cache=True).past_key_values).memories_only().get_seq_length()
+        0
     """
     branches = branches_of(model)
     if len(branches) != len(cache.memories):
@@ -270,6 +300,14 @@ def disable_memory(model: nn.Module) -> Generator[None]:
 
     Raises:
         ValueError: It has no memories.
+
+    Examples:
+        >>> from transformers import LlamaConfig, LlamaForCausalLM
+        >>> model = attach(LlamaForCausalLM(LlamaConfig(hidden_size=16, intermediate_size=16, num_hidden_layers=2, num_attention_heads=2)).eval())
+        >>> with disable_memory(model):
+        ...     said = model(torch.arange(6)[None]).logits
+        >>> torch.equal(said, detach(model)(torch.arange(6)[None]).logits)
+        True
     """
     session = session_of(model)
     session.off += 1
@@ -285,6 +323,14 @@ def writing(model: nn.Module, writes: AbstractWrites | bool) -> Generator[None]:
 
     Raises:
         ValueError: The model has no memories.
+
+    Examples:
+        >>> from transformers import LlamaConfig, LlamaForCausalLM
+        >>> model = attach(LlamaForCausalLM(LlamaConfig(hidden_size=16, intermediate_size=16, num_hidden_layers=2, num_attention_heads=2)).eval())
+        >>> with writing(model, False):
+        ...     cache = model(torch.arange(6)[None], use_cache=True).past_key_values
+        >>> cache.get_seq_length()  # attention read them all the same
+        6
     """
     session = session_of(model)
     kept = session.writes
@@ -320,7 +366,14 @@ def decoder_of(model: nn.Module) -> nn.Module:
 
 
 def attentions_of(model: nn.Module) -> dict[str, nn.Module]:
-    """The attentions beside which there are memories, by their names in the decoder, from the first layer to the last."""
+    """The attentions beside which there are memories, by their names in the decoder, from the first layer to the last.
+
+    Examples:
+        >>> from transformers import LlamaConfig, LlamaForCausalLM
+        >>> model = attach(LlamaForCausalLM(LlamaConfig(hidden_size=16, intermediate_size=16, num_hidden_layers=2, num_attention_heads=2)).eval())
+        >>> list(attentions_of(model))
+        ['layers.0.self_attn', 'layers.1.self_attn']
+    """
     return {name: module for name, module in decoder_of(model).named_modules() if isinstance(getattr(module, "memory", None), MemoryBranch)}
 
 

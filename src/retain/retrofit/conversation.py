@@ -31,6 +31,19 @@ class Conversation:
 
     Raises:
         ValueError: The tokenizer has no chat template, or a number is negative.
+
+    Examples:
+        >>> import torch
+        >>> from transformers import LlamaConfig, LlamaForCausalLM
+        >>> from retain.retrofit import MemoryConfig, attach
+        >>> base = LlamaForCausalLM(LlamaConfig(vocab_size=32, hidden_size=16, intermediate_size=16, num_hidden_layers=2, num_attention_heads=2)).eval()
+        >>> model = attach(base, MemoryConfig(memory={"heads": 2}))
+        >>> from types import SimpleNamespace
+        >>> try:
+        ...     Conversation(model, SimpleNamespace(chat_template=None))
+        ... except ValueError as refused:
+        ...     print(str(refused)[:34])
+        the tokenizer has no chat template
     """
 
     def __init__(

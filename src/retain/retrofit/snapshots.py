@@ -69,6 +69,21 @@ def load_memory(model: nn.Module, path: str | os.PathLike[str]) -> MemoryCache:
         UnsupportedStateVersion: It was written in a format that this version does not know.
         ForeignState: It was written by a model whose memories have another configuration or other weights.
         OSError: The file cannot be read.
+
+    Examples:
+        >>> import torch
+        >>> from transformers import LlamaConfig, LlamaForCausalLM
+        >>> from retain.retrofit import MemoryConfig, attach
+        >>> base = LlamaForCausalLM(LlamaConfig(vocab_size=32, hidden_size=16, intermediate_size=16, num_hidden_layers=2, num_attention_heads=2)).eval()
+        >>> model = attach(base, MemoryConfig(memory={"heads": 2}))
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> cache = model(torch.arange(6)[None], use_cache=True).past_key_values
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     save_memory(cache, model, Path(folder) / "tuesday.memory")
+        ...     again = load_memory(model, Path(folder) / "tuesday.memory")
+        >>> again.hash() == cache.hash(), again.get_seq_length()
+        (True, 0)
     """
     decoder: Any = decoder_of(model)
     header, tensors = unsealed(FORMAT, path)
@@ -98,6 +113,17 @@ def reset_rows(cache: MemoryCache, model: nn.Module, rows: Tensor) -> MemoryCach
 
     Raises:
         ValueError: The cache is not one of the model, or the mask not one of its rows.
+
+    Examples:
+        >>> import torch
+        >>> from transformers import LlamaConfig, LlamaForCausalLM
+        >>> from retain.retrofit import MemoryConfig, attach
+        >>> base = LlamaForCausalLM(LlamaConfig(vocab_size=32, hidden_size=16, intermediate_size=16, num_hidden_layers=2, num_attention_heads=2)).eval()
+        >>> model = attach(base, MemoryConfig(memory={"heads": 2}))
+        >>> cache = model(torch.arange(12).view(2, 6), use_cache=True).past_key_values
+        >>> fresh = reset_rows(cache, model, torch.tensor([True, False]))
+        >>> fresh.hash() == cache.hash()
+        False
     """
     _check(cache, model)
     if rows.dtype != torch.bool or rows.shape != (cache.rows,):

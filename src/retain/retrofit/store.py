@@ -95,6 +95,20 @@ def load(model: PreTrainedModel, folder: str | os.PathLike[str]) -> PreTrainedMo
         ForeignState: They were trained beside another base model; the message says what differs.
         ValueError: The weights do not fit their configuration, or the model has memories already.
         OSError: There is no such folder or repository. However it fails, the model has not been changed.
+
+    Examples:
+        >>> import torch
+        >>> from transformers import LlamaConfig, LlamaForCausalLM
+        >>> from retain.retrofit import attach, detach
+        >>> base = LlamaForCausalLM(LlamaConfig(vocab_size=32, hidden_size=16, intermediate_size=16, num_hidden_layers=2, num_attention_heads=2)).eval()
+        >>> model = attach(base, MemoryConfig(memory={"heads": 2}))
+        >>> import tempfile
+        >>> before = memory_hash(model)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     save(model, folder)
+        ...     again = load(detach(model), folder)
+        >>> memory_hash(again) == before
+        True
     """
     place = _found(folder)
     described = _described(place)
@@ -126,6 +140,16 @@ def memory_weights(model: nn.Module) -> dict[str, Tensor]:
 
     Raises:
         ValueError: It has none.
+
+    Examples:
+        >>> import torch
+        >>> from transformers import LlamaConfig, LlamaForCausalLM
+        >>> from retain.retrofit import attach
+        >>> base = LlamaForCausalLM(LlamaConfig(vocab_size=32, hidden_size=16, intermediate_size=16, num_hidden_layers=2, num_attention_heads=2)).eval()
+        >>> model = attach(base, MemoryConfig(memory={"heads": 2}))
+        >>> weights = memory_weights(model)
+        >>> any("strength" in name for name in weights)
+        True
     """
     session_of(model)
     return _tensors(_branches(model))
@@ -137,6 +161,19 @@ def saved_weights(folder: str | os.PathLike[str]) -> dict[str, Tensor]:
     Raises:
         NotAStateFile: There is no such file in the folder.
         DamagedStateFile: It is cut short or has changed.
+
+    Examples:
+        >>> import torch
+        >>> from transformers import LlamaConfig, LlamaForCausalLM
+        >>> from retain.retrofit import attach
+        >>> base = LlamaForCausalLM(LlamaConfig(vocab_size=32, hidden_size=16, intermediate_size=16, num_hidden_layers=2, num_attention_heads=2)).eval()
+        >>> model = attach(base, MemoryConfig(memory={"heads": 2}))
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     save(model, folder)
+        ...     found = saved_weights(folder)
+        >>> found.keys() == memory_weights(model).keys()
+        True
     """
     place = Path(folder) / WEIGHTS
     if not place.is_file():
@@ -156,6 +193,15 @@ def memory_hash(model: nn.Module) -> str:
 
     Raises:
         ValueError: It has none, or they are not described by plain data.
+
+    Examples:
+        >>> import torch
+        >>> from transformers import LlamaConfig, LlamaForCausalLM
+        >>> from retain.retrofit import attach
+        >>> base = LlamaForCausalLM(LlamaConfig(vocab_size=32, hidden_size=16, intermediate_size=16, num_hidden_layers=2, num_attention_heads=2)).eval()
+        >>> model = attach(base, MemoryConfig(memory={"heads": 2}))
+        >>> memory_hash(model) == memory_hash(model)
+        True
     """
     digest = hashlib.sha256(json.dumps(session_of(model).config.to_dict(), sort_keys=True).encode())
     for name, tensor in _tensors(_branches(model)).items():

@@ -18,6 +18,17 @@ class Surprises:
     Args:
         model: The model that is watched.
         inner: Who else watches.
+
+    Examples:
+        >>> import torch
+        >>> from transformers import LlamaConfig, LlamaForCausalLM
+        >>> from retain.retrofit import MemoryConfig, attach
+        >>> base = LlamaForCausalLM(LlamaConfig(vocab_size=32, hidden_size=16, intermediate_size=16, num_hidden_layers=2, num_attention_heads=2)).eval()
+        >>> model = attach(base, MemoryConfig(memory={"heads": 2}))
+        >>> with torch.no_grad(), surprises(model) as seen:
+        ...     _ = model(torch.arange(6)[None])
+        >>> seen.by_token().shape
+        torch.Size([1, 6])
     """
 
     def __init__(self, model: nn.Module, inner: Watcher | None) -> None:

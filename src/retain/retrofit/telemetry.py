@@ -52,6 +52,17 @@ class Telemetry:
         model: The model that is watched.
         keep_graph: Whether gradients flow through the write cost.
         margin: By how much learning and forgetting gates are told more open than they stand; see ``NeuralMemory.write_cost``.
+
+    Examples:
+        >>> import torch
+        >>> from transformers import LlamaConfig, LlamaForCausalLM
+        >>> from retain.retrofit import MemoryConfig, attach
+        >>> base = LlamaForCausalLM(LlamaConfig(vocab_size=32, hidden_size=16, intermediate_size=16, num_hidden_layers=2, num_attention_heads=2)).eval()
+        >>> model = attach(base, MemoryConfig(memory={"heads": 2}))
+        >>> with torch.no_grad(), watch(model) as seen:
+        ...     _ = model(torch.arange(6)[None])
+        >>> isinstance(seen, Telemetry), len(str(seen.table()).splitlines()) > 1
+        (True, True)
     """
 
     def __init__(self, model: nn.Module, *, keep_graph: bool = False, margin: float = 0.0) -> None:

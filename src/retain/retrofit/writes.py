@@ -19,6 +19,13 @@ class AbstractWrites(ABC):
 
     What a rule must know of the tokens before a call, it keeps in ``marks``, so that any split of a stream into calls writes the same tokens. A row of zeros
     is a stream without tokens so far.
+
+    Examples:
+        >>> class Even(AbstractWrites):
+        ...     def mask(self, tokens, real, marks):
+        ...         return real & (tokens % 2 == 0), None
+        >>> Even().mask(torch.tensor([[1, 2, 4]]), torch.ones(1, 3, dtype=torch.bool), None)
+        (tensor([[False,  True,  True]]), None)
     """
 
     @abstractmethod

@@ -102,7 +102,12 @@ def save_checkpoint(
 
 
 def checkpoints(folder: Path) -> list[Path]:
-    """The complete checkpoints in a folder, the newest last."""
+    """The complete checkpoints in a folder, the newest last.
+
+    Examples:
+        >>> checkpoints(Path("nowhere"))
+        []
+    """
     return sorted(path for path in folder.glob(f"{_PREFIX}*") if (path / "training.json").exists()) if folder.is_dir() else []
 
 

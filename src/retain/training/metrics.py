@@ -46,7 +46,15 @@ class Metrics:
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
-    """The lines that a training left; a last one that was cut short is left out."""
+    """The lines that a training left; a last one that was cut short is left out.
+
+    Examples:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     _ = (Path(folder) / "metrics.jsonl").write_text('{"step": 1}\\n{"st')
+        ...     read_metrics(Path(folder))
+        [{'step': 1}]
+    """
     path = folder / "metrics.jsonl"
     if not path.exists():
         return []

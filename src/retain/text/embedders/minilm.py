@@ -27,6 +27,11 @@ class MiniLM:
 
     Raises:
         EmbedderMissing: The package, or transformers, is not installed.
+
+    Examples:
+        >>> embedder = MiniLM()
+        >>> embedder.embed(["hello", "world"]).shape
+        torch.Size([2, 384])
     """
 
     def __init__(self, device: str = "cpu") -> None:

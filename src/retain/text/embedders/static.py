@@ -25,6 +25,11 @@ class WordLlama:
 
     Raises:
         EmbedderMissing: The package, or tokenizers, is not installed.
+
+    Examples:
+        >>> embedder = WordLlama()
+        >>> embedder.embed(["hello", "world"]).shape
+        torch.Size([2, 256])
     """
 
     def __init__(self) -> None:

@@ -231,6 +231,10 @@ def config_of(name: str) -> PretrainedConfig:
 
     Raises:
         ValueError: There is none.
+
+    Examples:
+        >>> config_of("Qwen/Qwen3-1.7B").num_hidden_layers
+        28
     """
     known = known_bases()
     if name in known:

@@ -66,7 +66,19 @@ def plan_for(run: RetrofitRun, base: str | PretrainedConfig | None = None, *, de
 
 
 def sizes_of(run: RetrofitRun, processes: int = 1) -> tuple[Sizes, ...]:
-    """What an update of each lesson reads: of its tasks that of most tokens, and pages as long as the longest beside them, since they are padded so."""
+    """What an update of each lesson reads: of its tasks that of most tokens, and pages as long as the longest beside them, since they are padded so.
+
+    Examples:
+        >>> from retain.retrofit import MemoryConfig
+        >>> from retain.tasks import Letters, Pairs
+        >>> from retain.training import Lesson
+        >>> from retain.training.retrofit import Fitting, PageReading, RetrofitRun
+        >>> lesson = Lesson(tasks=(Pairs(facts=3, asked=2, keys=Letters(2)),), steps=2)
+        >>> run = RetrofitRun(model=Fitting(base="tiny", memory=MemoryConfig(memory={"heads": 2})), lessons=(lesson,), reading=PageReading(rows=4))
+        >>> (sizes,) = sizes_of(run)
+        >>> sizes.rows, sizes.asked
+        (4, 2)
+    """
     restraint = run.restraint
     rows = restraint.rows * processes * run.reading.accumulate if restraint.divergence else 0
     found = []
@@ -94,6 +106,11 @@ def tokenizer_of(base: str) -> Generator[tuple[str, bool]]:
     """A name under which ``AutoTokenizer`` finds the base's tokenizer without asking the hub, and whether it is that one.
 
     Where it is not here, byte pairs of English stand in for it, as good as it to measure lengths with, by about a tenth.
+
+    Examples:
+        >>> with tokenizer_of("nowhere/at-all") as (name, own):
+        ...     print(own)
+        False
     """
     try:
         AutoTokenizer.from_pretrained(base, local_files_only=True)

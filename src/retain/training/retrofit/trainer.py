@@ -42,6 +42,16 @@ class RetrofitTrainer(AbstractTraining[RetrofitRun, PreTrainedModel]):
     Raises:
         CheckpointError: The folder holds a run with other settings, or a damaged checkpoint.
         ValueError: The base cannot be given a memory, or has no token to begin a text with.
+
+    Examples:
+        >>> from retain.retrofit import MemoryConfig
+        >>> from retain.tasks import Letters, Pairs
+        >>> from retain.training import Lesson
+        >>> from retain.training.retrofit import Fitting, PageReading, RetrofitRun
+        >>> lesson = Lesson(tasks=(Pairs(facts=3, asked=2, keys=Letters(2)),), steps=2)
+        >>> run = RetrofitRun(model=Fitting(base="tiny", memory=MemoryConfig(memory={"heads": 2})), lessons=(lesson,), reading=PageReading(rows=4))
+        >>> run.steps  # RetrofitTrainer(run, Path("runs/mine")).fit() takes them
+        2
     """
 
     def __init__(
