@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import torch
 import typer
@@ -97,13 +97,7 @@ def _read(file: Path, folder: Path, reads: int, at: Sequence[int], span: int) ->
     if reads < 0:
         raise ValueError(f"--reads counts reads and must be at least 0, got {reads}.")
     words = _text_of(file)
-    model, about = _loaded(folder)
-    missing = sorted(about["missing_keys"])
-    if missing:
-        raise ValueError(
-            f"{folder} lacks weights of this model, such as {missing[0]}: it was written by another version of retain. What were shown would be numbers of "
-            "random weights. Cure: train it anew, or read it with the version that wrote it."
-        )
+    model = RetainForCausalLM.from_pretrained(folder)
     tokens, pieces = in_pieces(model, folder, words)
     outside = [number for number in at if not 1 <= number <= len(tokens)]
     if outside:
@@ -136,11 +130,6 @@ def _changed(before: Path, after: Path, memory: Path | None, initial: Path | Non
     first, second = (memory_in(path) if path.is_dir() or memory is not None else state_in(path) for path in (before, after))
     found = compare(first, second, None if initial is None else state_in(initial))
     return lambda: comparison_page(found), told_of_change(found)
-
-
-def _loaded(folder: Path) -> tuple[RetainForCausalLM, dict[str, Any]]:
-    found: Any = RetainForCausalLM.from_pretrained(folder, output_loading_info=True)
-    return found
 
 
 def _text_of(file: Path) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +24,9 @@ from retain.layers.rows import Rows
 from .cache import RetainCache
 from .config import RetainConfig
 from .learning import Learning, States
+
+if TYPE_CHECKING:
+    from typing_extensions import Self  # of Python itself from 3.11 on
 
 
 @dataclass
@@ -71,6 +74,22 @@ class RetainPreTrainedModel(PreTrainedModel):
     @classmethod
     def _supports_default_dynamic_cache(cls) -> bool:
         return False
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: Any, *args: Any, output_loading_info: bool = False, **kwargs: Any) -> Self:
+        """The model of a folder, as in transformers, but whole or not at all: no weight that it lacks is made up.
+
+        Raises:
+            ValueError: The folder lacks weights.
+        """
+        loaded: Any = super().from_pretrained(pretrained_model_name_or_path, *args, output_loading_info=True, **kwargs)
+        model, about = loaded
+        if about["missing_keys"]:
+            raise ValueError(
+                f"{pretrained_model_name_or_path} lacks weights of this model, such as {min(about['missing_keys'])}: another version of retain wrote it, or it "
+                "is of another model. Cure: train it anew, or load it with the version that wrote it."
+            )
+        return loaded if output_loading_info else model
 
 
 class RetainModel(RetainPreTrainedModel):

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from retain.layers import Gates, LowRankGates
@@ -29,6 +30,17 @@ def test_a_saved_model_comes_back_to_the_last_bit(kind: str, tmp_path: Path) -> 
     assert back.state_dict().keys() == speaker.state_dict().keys()
     assert all(torch.equal(weight, speaker.state_dict()[name]) for name, weight in back.state_dict().items())
     assert_near(back.eval()(x).logits, speaker(x).logits)
+
+
+def test_a_folder_that_lacks_a_weight_is_refused(tmp_path: Path) -> None:
+    speaker = model("mag")
+    speaker.save_pretrained(tmp_path)
+    weights = load_file(tmp_path / "model.safetensors")
+    del weights["model.norm.weight"]
+    save_file(weights, tmp_path / "model.safetensors", {"format": "pt"})
+    for kind in (RetainForCausalLM, AutoModelForCausalLM):
+        with pytest.raises(ValueError, match=r"lacks weights of this model, such as model\.norm\.weight.*Cure"):
+            kind.from_pretrained(tmp_path)
 
 
 def test_tied_embeddings_are_one_weight(tmp_path: Path) -> None:
