@@ -45,7 +45,7 @@ def build(source: Path, target: str, folder: Path) -> Path:
 
 def run(command: list[str], place: Path, code: int = 0) -> str:
     """What a command prints, run in a folder, with nothing in its surroundings that leads to this repository."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "VIRTUAL_ENV", "RETAIN"))}
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "VIRTUAL_ENV", "RETAIN", "OMP_"))}
     done = subprocess.run(command, cwd=place, env=kept, capture_output=True, text=True, check=False)
     assert done.returncode == code, f"{command}\n{done.stdout}\n{done.stderr}"
     return done.stdout + done.stderr
