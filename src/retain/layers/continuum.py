@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
+from retain.core.called import called_as
 from retain.core.errors import StateMismatch
 from retain.core.shapes import Clock, RowMask, Stream
 from retain.core.trees import placed, under
@@ -104,6 +105,11 @@ class ContinuumMemory(nn.Module):
             y = block(x, own)
             x = x + y if level.around == "residual" else y
         return x
+
+    if TYPE_CHECKING:
+
+        @called_as(forward)
+        def __call__(self, *given: Any, **named: Any) -> Any: ...
 
     def weights(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The weights in ``state`` with respect to which the caller takes the gradient of the loss."""

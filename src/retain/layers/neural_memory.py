@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 from typing_extensions import Unpack
 
+from retain.core.called import called_as
 from retain.core.engine import AbstractEngine
 from retain.core.errors import StateMismatch
 from retain.core.rule import MemoryRule
@@ -222,6 +223,11 @@ class NeuralMemory(nn.Module):
         y = rows.scatter(self.output(y, view))
         after = after if write else before
         return y, after, *([rows.scatter(surprise)] if return_surprise else []), *([trail] if return_weights else [])
+
+    if TYPE_CHECKING:
+
+        @called_as(forward)
+        def __call__(self, *given: Any, **named: Any) -> Any: ...
 
     def _advance(self, given: Given, before: MemoryState, write: bool, surprises: bool) -> tuple[Tensor, Tensor, MemoryState, Tensor]:
         """The memory's answers, what else the output is made of, the state behind the tokens, and their surprise, which need not be right if none is asked for."""

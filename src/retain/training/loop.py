@@ -85,7 +85,8 @@ class AbstractTraining(ABC, Generic[P, M]):
             sweep(folder / "checkpoints")
         self.workers.together()
         torch.manual_seed(run.seed)
-        self.place, self.log = Place(), {"losses": [], "right": [], "seconds": 0.0}
+        self.place = Place()
+        self.log: dict[str, Any] = {"losses": [], "right": [], "seconds": 0.0}
 
     @abstractmethod
     def _update(self) -> dict[str, float]:

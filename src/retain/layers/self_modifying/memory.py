@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
+from retain.core.called import called_as
 from retain.core.errors import StateMismatch
 from retain.core.shapes import Stream, TokenMask
 from retain.core.state import MemoryState
@@ -162,6 +164,11 @@ class SelfModifyingMemory(nn.Module):
             else:
                 y, after = at_rest(circuit, views, before.accumulator), before
         return rows.scatter(self.output(y, x_rows)), after
+
+    if TYPE_CHECKING:
+
+        @called_as(forward)
+        def __call__(self, *given: Any, **named: Any) -> Any: ...
 
     def circuit(self) -> Circuit:
         """What is run, with the slow weights as they are now."""
