@@ -34,12 +34,10 @@ class Command:
     Args:
         page: Relative to the repository.
         words: As a shell hands them over.
-        fed: What a ``printf`` before it writes into it.
     """
 
     page: str
     words: tuple[str, ...]
-    fed: str = ""
 
     def __str__(self) -> str:
         return f"{self.page}: {shlex.join(self.words)}"
@@ -67,12 +65,10 @@ def _typed(page: str, block: str) -> Iterator[Command]:
     lexer = shlex.shlex(block, posix=True, punctuation_chars="|&\n")
     lexer.whitespace, lexer.whitespace_split, lexer.commenters = " \t", True, ""
     words: list[str] = []
-    fed = ""
     for token in [*lexer, "\n"]:
         if set(token) <= set("|&\n"):
             if words and words[0] != "printf":
-                yield Command(page, tuple(words), fed)
-            fed = words[1].encode().decode("unicode_escape") if words[:1] == ["printf"] else ""
+                yield Command(page, tuple(words))
             words = []
         elif words or not re.match(r"[A-Z_]+=", token):  # not a variable that is set for the command
             words.append(token)

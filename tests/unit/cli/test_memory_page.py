@@ -21,14 +21,17 @@ from tests.unit.cli.shells import RETAIN, environment
 PAGE = (Path(__file__).parents[3] / "docs" / "text-memory.md").read_text(encoding="utf-8")
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
+SHELL, AGENTS = PAGE.split("\n## For agents")
+
+
+def blocks(language: str, page: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
 
 
 def test_the_shell_blocks_run(tmp_path: Path) -> None:
     """In a folder where the memory is made already, of an embedder that is loaded at once; nothing is installed."""
     TextMemory.open(tmp_path / "notes.memory", MemoryConfig(dim=16), embedder=HashingEmbedder()).close()
-    script = "\n".join(["set -e", "pip() { :; }", f'retain() {{ {" ".join(RETAIN)} "$@"; }}', *blocks("sh")])
+    script = "\n".join(["set -e", "pip() { :; }", f'retain() {{ {" ".join(RETAIN)} "$@"; }}', *blocks("sh", SHELL)])
     done = subprocess.run(["bash", "-c", script], cwd=tmp_path, env=environment(), capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     assert "Anna is allergic to nuts" in done.stdout
@@ -41,7 +44,7 @@ def test_every_command_is_on_the_page() -> None:
 
 
 def servers() -> list[dict[str, Any]]:
-    found = [json.loads(block) for block in blocks("json")]
+    found = [json.loads(block) for block in blocks("json", AGENTS)]
     return [server for one in found for server in next(iter(one.values())).values()]
 
 

@@ -97,9 +97,10 @@ def test_there_is_always_english_without_a_download(documentation: Corpus) -> No
 
 
 def test_every_licence_is_there_once(documentation: Corpus) -> None:
-    text = documentation.book()
-    assert text.count("TERMS AND CONDITIONS FOR USE, REPRODUCTION, AND DISTRIBUTION") <= 2
-    assert text.count("Permission is hereby granted, free of charge, to any person obtaining a copy") <= 3
+    """Files that gather the licences of others may quote one often, but each begins with one of its own."""
+    begun = [text[:600] for name, text in documentation.works.items() if name.startswith("licence ")]
+    assert sum(b"TERMS AND CONDITIONS FOR USE, REPRODUCTION, AND DISTRIBUTION" in text for text in begun) <= 2
+    assert sum(b"Permission is hereby granted, free of charge, to any person obtaining a copy" in text for text in begun) <= 3
 
 
 def test_works_are_split_and_their_headers_are_gone(tmp_path: Path) -> None:
