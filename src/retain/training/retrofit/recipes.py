@@ -117,15 +117,15 @@ def tracing(base: str) -> RetrofitRun:
 
 
 def code(base: str) -> RetrofitRun:
-    """Real code: how modules go on behind a cut, of which 1,024 tokens were read in two parts."""
+    """Real code: how modules go on behind a cut, of which 1,024 tokens were read in two parts. Each page is read once: pages that come again are learnt by heart."""
     codec = Hosted(AutoTokenizer.from_pretrained(base))
     texts = exam("text-code", codec, held_out=False)
     assert isinstance(texts, Continued)
     return RetrofitRun(
         model=Fitting(base=base, memory=replace(LATE, memory=WIDE), start="recall", calibrated=16),
-        lessons=(Lesson(tasks=(replace(texts, length=1024),), steps=80),),
+        lessons=(Lesson(tasks=(replace(texts, length=1024, scored=256),), steps=120),),
         restraint=Restraint(text=english(held_out=False), codec=codec),
-        reading=PageReading(rows=4, pool=80, precision="bf16"),
+        reading=PageReading(rows=4, pool=480, precision="bf16"),
     )
 
 
