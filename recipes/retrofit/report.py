@@ -64,7 +64,7 @@ def main() -> None:
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     for name, seeds in found.items():
-        for i, seed in enumerate(seeds if name in RECIPES else []):
+        for i, seed in enumerate(seeds if name in RECIPES and _exams(seeds) else []):
             points = seed["curve"]
             axes.plot(
                 [_tokens(seed["training"]["run"], lengths[name], p["step"]) / 1000 for p in points],
