@@ -29,6 +29,7 @@ MODULES = {
     "retain.training": "Runs.",
     "retain.training.retrofit": "Runs that train a memory beside a frozen model.",
     "retain.evaluation": "What a model knows, beside controls.",
+    "retain.inspection": "What a memory does with a text, and what changed in it.",
     "retain.storage": "Files that are whole or not there.",
     "retain.compat.titans_pytorch": "Layers of titans-pytorch.",
 }

@@ -18,7 +18,7 @@ import retain
 from tests.house.test_door import offered
 
 ROOT = Path(__file__).parents[2]
-INNER = {"benchmark", "cli", "core", "demo", "inspection", "memory", "numerics"}
+INNER = {"benchmark", "cli", "core", "demo", "memory", "numerics"}
 """Packages that are no doors: commands, contracts, mathematics, and the room behind ``retain.bias`` and its kin."""
 MOST_LINES, MOST_FIGURES = 150, 3
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")

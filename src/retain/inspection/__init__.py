@@ -5,7 +5,6 @@ from .comparison import compare as compare
 from .comparison import memory_in as memory_in
 from .comparison import state_in as state_in
 from .draws import Draws as Draws
-from .draws import drawn as drawn
 from .lines import LineReading as LineReading
 from .lines import ask as ask
 from .page import comparison_page as comparison_page

@@ -75,7 +75,16 @@ class Change:
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """Two states, and what changed from the first to the second."""
+    """Two states, and what changed from the first to the second.
+
+    Examples:
+        >>> import torch
+        >>> before = Kept(name="a", rule="r", hash="1", seen=(1,), tensors={"w": torch.eye(2)[None]}, records={1: "old"})
+        >>> after = Kept(name="b", rule="r", hash="2", seen=(2,), tensors={"w": torch.ones(1, 2, 2)}, records={1: "old", 2: "new"})
+        >>> found = compare(before, after)
+        >>> found.came, found.went, len(found.changes)
+        ({2: 'new'}, {}, 1)
+    """
 
     before: Kept
     after: Kept
@@ -144,6 +153,18 @@ def state_in(path: Path) -> Kept:
     Raises:
         StateFileError: The file is none, or damaged.
         OSError: It cannot be read.
+
+    Examples:
+        >>> import tempfile
+        >>> from retain import NeuralMemory, save_state
+        >>> import torch
+        >>> memory = NeuralMemory(8, heads=2)
+        >>> _, state = memory(torch.randn(1, 5, 8))
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     save_state(state, f"{folder}/a.memory", memory.rule)
+        ...     kept = state_in(Path(folder) / "a.memory")
+        >>> kept.seen, kept.hash == state.hash()
+        ((5,), True)
     """
     try:
         state, rule = read_state(path)
@@ -180,6 +201,16 @@ def memory_in(folder: Path) -> Kept:
     Raises:
         FileNotFoundError: There is none.
         DamagedMemory: It has changed since it was written.
+
+    Examples:
+        >>> import tempfile
+        >>> from retain.text import HashingEmbedder, MemoryConfig, TextMemory
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     with TextMemory.open(folder, MemoryConfig(dim=16), embedder=HashingEmbedder()) as memory:
+        ...         _ = memory.observe("the sea is salt")
+        ...     kept = memory_in(Path(folder))
+        >>> kept.records, list(kept.tensors)
+        ({1: 'the sea is salt'}, ['layer 1', 'layer 2'])
     """
     made = MadeWith.read(folder)
     if made is None:

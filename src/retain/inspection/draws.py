@@ -31,6 +31,10 @@ class Draws:
         at: The token's place.
         since: The place of the first token it is traced back to.
         weights: For each head, and each token from ``since`` to ``at`` [heads, tokens].
+
+    Examples:
+        >>> Draws(at=2, since=0, weights=torch.tensor([[0.5, 0.0, 1.0]])).strongest(1)[0].tolist()
+        [[2], [2]]
     """
 
     at: int

@@ -23,6 +23,12 @@ class LineReading:
         records: The texts of those records; what a record recalls, where it recalls another text.
         rule: What the memory is, in words.
         hash: What names its weights.
+
+    Examples:
+        >>> LineReading(
+        ...     lines=("salt",), surprise=torch.ones(1), confidence=torch.zeros(1), recalled=[[]], records={}, rule="titans, dim 16", hash="0"
+        ... ).surprise.tolist()
+        [1.0]
     """
 
     lines: tuple[str, ...]

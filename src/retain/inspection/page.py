@@ -36,6 +36,15 @@ def text_page(reading: Reading, pieces: Sequence[str], title: str, facts: Sequen
 
     Raises:
         ValueError: There are not as many pieces as tokens.
+
+    Examples:
+        >>> import torch
+        >>> from retain.inspection import read
+        >>> from retain.models import RetainConfig, RetainForCausalLM
+        >>> model = RetainForCausalLM(RetainConfig(vocab_size=256, hidden_size=8, num_hidden_layers=1, num_attention_heads=2, block="lmm"))
+        >>> page = text_page(read(model, torch.tensor(list(b"a boat"))), list("a boat"), "A boat")
+        >>> page.startswith("<!doctype html>"), "https:" in page
+        (True, False)
     """
     if len(pieces) != len(reading.tokens):
         raise ValueError(f"a page shows each token's piece of the text, got {len(pieces)} pieces of {len(reading.tokens)} tokens.")
@@ -67,6 +76,14 @@ def memory_page(reading: LineReading, title: str, facts: Sequence[str] = ()) -> 
         reading: What the memory has to say of them.
         title: What was read.
         facts: What stands under the title.
+
+    Examples:
+        >>> import torch
+        >>> reading = LineReading(
+        ...     lines=("salt",), surprise=torch.ones(1), confidence=torch.zeros(1), recalled=[[]], records={}, rule="titans, dim 16", hash="0"
+        ... )
+        >>> memory_page(reading, "Notes").count("<title>")
+        1
     """
     layer = {"name": "memory", "rule": reading.rule, "heads": 1, "channels": list(OF_LINES), "stretched": []}
     data = {
@@ -87,7 +104,16 @@ def memory_page(reading: LineReading, title: str, facts: Sequence[str] = ()) -> 
 
 
 def comparison_page(comparison: Comparison) -> str:
-    """The page of what changed from one state to another."""
+    """The page of what changed from one state to another.
+
+    Examples:
+        >>> import torch
+        >>> from retain.inspection.comparison import Kept, compare
+        >>> before = Kept(name="a", rule="r", hash="1", seen=(1,), tensors={"w": torch.eye(2)[None]}, records={1: "old"})
+        >>> after = Kept(name="b", rule="r", hash="2", seen=(2,), tensors={"w": torch.ones(1, 2, 2)}, records={1: "old", 2: "new"})
+        >>> comparison_page(compare(before, after)).count("<title>")
+        1
+    """
     before, after = comparison.before, comparison.after
     data = {
         "states": [{"name": kept.name, "hash": kept.hash, "seen": list(kept.seen), "records": kept.records is not None} for kept in (before, after)],

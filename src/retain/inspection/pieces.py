@@ -17,6 +17,12 @@ def in_pieces(model: RetainForCausalLM, folder: Path, text: str) -> tuple[list[i
 
     Raises:
         ValueError: The text is empty, or the model reads neither bytes nor by a tokenizer.
+
+    Examples:
+        >>> from retain.models import RetainConfig
+        >>> model = RetainForCausalLM(RetainConfig(vocab_size=256, hidden_size=8, num_hidden_layers=1, num_attention_heads=2, block="lmm"))
+        >>> in_pieces(model, Path("nowhere"), "né")
+        ([110, 195, 169], ['n', '', 'é'])
     """
     if not text:
         raise ValueError("there is nothing in the text. Cure: a file with something in it.")

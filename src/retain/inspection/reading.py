@@ -34,6 +34,13 @@ class LayerReading:
         places: For each traced read, the tokens it draws on most; for the mean over heads and for each head [reads, 1 + heads, most], -1 where there are fewer.
         weights: How much it draws on them, of the same shape.
         totals: How much it draws on all tokens it was traced to [reads, 1 + heads].
+
+    Examples:
+        >>> from retain.models import RetainConfig
+        >>> model = RetainForCausalLM(RetainConfig(vocab_size=256, hidden_size=8, num_hidden_layers=1, num_attention_heads=2, block="lmm", memory={"heads": 2}))
+        >>> layer = read(model, torch.arange(9)).layers[0]
+        >>> layer.heads, layer.per_token["lr"].shape
+        (2, torch.Size([2, 9]))
     """
 
     name: str
@@ -61,6 +68,13 @@ class Reading:
         layers: Each memory.
         traced: The places of the reads that were traced, in order.
         since: For each of them, the place it was traced back to.
+
+    Examples:
+        >>> from retain.models import RetainConfig
+        >>> model = RetainForCausalLM(RetainConfig(vocab_size=256, hidden_size=8, num_hidden_layers=1, num_attention_heads=2, block="lmm"))
+        >>> reading = read(model, torch.arange(9))
+        >>> reading.bits.shape, bool(reading.bits[0].isnan())
+        (torch.Size([9]), True)
     """
 
     tokens: Tensor

@@ -19,7 +19,15 @@ TOLD = 10
 
 
 def told(reading: Reading, pieces: Sequence[str]) -> str:
-    """What a model's memories did with a text: the numbers of each layer, what surprised most, and what the last traced read draws on."""
+    """What a model's memories did with a text: the numbers of each layer, what surprised most, and what the last traced read draws on.
+
+    Examples:
+        >>> from retain.inspection import read
+        >>> from retain.models import RetainConfig, RetainForCausalLM
+        >>> model = RetainForCausalLM(RetainConfig(vocab_size=256, hidden_size=8, num_hidden_layers=1, num_attention_heads=2, block="lmm"))
+        >>> print(told(read(model, torch.tensor(list(b"a boat"))), list("a boat")).splitlines()[1])
+        | over tokens and heads | mean | least | most | last |
+    """
     parts = []
     for layer in reading.layers:
         rows = [_row(TERMS[name][0], values) for name, values in layer.per_token.items()]
@@ -38,7 +46,15 @@ def told(reading: Reading, pieces: Sequence[str]) -> str:
 
 
 def told_of_lines(reading: LineReading) -> str:
-    """What a text memory has to say of lines."""
+    """What a text memory has to say of lines.
+
+    Examples:
+        >>> reading = LineReading(
+        ...     lines=("salt",), surprise=torch.ones(1), confidence=torch.zeros(1), recalled=[[]], records={}, rule="titans, dim 16", hash="0"
+        ... )
+        >>> print(told_of_lines(reading).splitlines()[-1])
+        | 1.000 | 1 | salt |
+    """
     rows = [_row(OF_LINES[name][0], values) for name, values in (("surprise", reading.surprise), ("confidence", reading.confidence))]
     best = reading.surprise.topk(min(TOLD, len(reading.lines)))
     most = [
@@ -54,7 +70,16 @@ def told_of_lines(reading: LineReading) -> str:
 
 
 def told_of_change(comparison: Comparison) -> str:
-    """What changed from one state to another, what moved most first."""
+    """What changed from one state to another, what moved most first.
+
+    Examples:
+        >>> import torch
+        >>> from retain.inspection.comparison import Kept, compare
+        >>> before = Kept(name="a", rule="r", hash="1", seen=(1,), tensors={"w": torch.eye(2)[None]}, records={1: "old"})
+        >>> after = Kept(name="b", rule="r", hash="2", seen=(2,), tensors={"w": torch.ones(1, 2, 2)}, records={1: "old", 2: "new"})
+        >>> print(told_of_change(compare(before, after)).splitlines()[-1])
+        | 2 | new |
+    """
     kept, read = (comparison.before, comparison.after), "tokens read" if comparison.before.records is None else "records"
     states = table(
         ["", "before", "after"],
