@@ -13,8 +13,7 @@ from retain.core.state import MemoryState
 from retain.core.tokens import Tokens
 from retain.engines import Recurrent
 from retain.inspection import read
-from retain.inspection.draws import drawn
-from retain.inspection.draws import Draws
+from retain.inspection.draws import Draws, drawn
 from retain.memory import presets
 from tests.unit.inspection.pages import bytes_of, model_of
 
